@@ -1,0 +1,91 @@
+"""Where things live on disk: the checkout's own folders and STUDIO_HOME.
+
+Not here: paths inside a job's folder (studio.jobs.folder).
+"""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from studio.errors import StudioError
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+SHIPPED_DATA = CHECKOUT / "data"
+SHIPPED_TEMPLATES = CHECKOUT / "templates"
+SHIPPED_PRESETS = Path(__file__).resolve().parent / "presets"
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_RESERVED = {"con", "prn", "aux", "nul"} | {f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10)}
+
+
+@dataclass(frozen=True)
+class Home:
+    """The folders under STUDIO_HOME. Made on first use."""
+
+    path: Path
+
+    def _folder(self, name: str) -> Path:
+        folder = self.path / name
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StudioError(
+                f"Cannot write to {folder}: {error.strerror}. Set STUDIO_HOME to a folder you can write to."
+            ) from error
+        return folder
+
+    @property
+    def jobs(self) -> Path:
+        return self._folder("jobs")
+
+    @property
+    def uploads(self) -> Path:
+        return self._folder("uploads")
+
+    @property
+    def datasets(self) -> Path:
+        return self._folder("datasets")
+
+    @property
+    def exports(self) -> Path:
+        return self._folder("exports")
+
+    @property
+    def models(self) -> Path:
+        return self._folder("models")
+
+    @property
+    def run(self) -> Path:
+        """Small files of running servers: addresses and logs."""
+        return self._folder("run")
+
+
+def home() -> Home:
+    """STUDIO_HOME, or `workspace/` in the checkout. Read anew each time, so that tests and shells can set it."""
+    return Home(Path(os.environ.get("STUDIO_HOME") or CHECKOUT / "workspace").expanduser().resolve())
+
+
+def checked_name(name: str, what: str = "name") -> str:
+    """The name itself if it is safe as a file name on every system.
+
+    Raises: StudioError: it is not; the text gives the allowed pattern.
+    """
+    stem = name.split(".")[0].lower() if isinstance(name, str) else ""
+    if not isinstance(name, str) or not NAME.fullmatch(name) or stem in _RESERVED or name.endswith("."):
+        raise StudioError(
+            f"'{str(name)[:80]}' cannot be a {what}. Use 1 to 64 letters, digits, dots, dashes or underscores, "
+            "starting with a letter or digit."
+        )
+    return name
+
+
+def inside(folder: Path, path: Path) -> Path:
+    """The path, resolved, if it lies in the folder once links are followed.
+
+    Raises: StudioError: it does not.
+    """
+    resolved = path.resolve()
+    if not resolved.is_relative_to(folder.resolve()):
+        raise StudioError(f"{path} lies outside {folder}.")
+    return resolved

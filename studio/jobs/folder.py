@@ -1,0 +1,155 @@
+"""A job's folder: the one place where paths inside it are built, and the whole truth about the job.
+
+    spec.yaml      what was asked for        events.jsonl   what happened, one event a line
+    job.json       kind, name, time          worker.log     everything the worker printed
+    lock           held by the worker        stop           present: end at the next step
+    checkpoints/   checkpoint-N              adapter/       the finished adapter
+    started        touched at each start     record.json    versions, hashes, choices
+    predictions.jsonl                        one line per evaluated row
+
+Not here: what the lines in events.jsonl mean (studio.events), and who runs the worker (studio.jobs.executors).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from studio import specs
+from studio.errors import JobError, unknown
+from studio.home import NAME, checked_name, home
+
+
+@dataclass(frozen=True)
+class JobFolder:
+    """The paths of one job. The folder's name is the job's id."""
+
+    path: Path
+
+    @property
+    def id(self) -> str:
+        return self.path.name
+
+    @property
+    def spec(self) -> Path:
+        return self.path / "spec.yaml"
+
+    @property
+    def about(self) -> Path:
+        return self.path / "job.json"
+
+    @property
+    def events(self) -> Path:
+        return self.path / "events.jsonl"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "worker.log"
+
+    @property
+    def lock(self) -> Path:
+        return self.path / "lock"
+
+    @property
+    def stop(self) -> Path:
+        return self.path / "stop"
+
+    @property
+    def started(self) -> Path:
+        return self.path / "started"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def adapter(self) -> Path:
+        return self.path / "adapter"
+
+    @property
+    def record(self) -> Path:
+        return self.path / "record.json"
+
+    @property
+    def predictions(self) -> Path:
+        return self.path / "predictions.jsonl"
+
+    def read_about(self) -> dict[str, Any]:
+        """kind, name and created (seconds since 1970) of the job."""
+        try:
+            return json.loads(self.about.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise JobError(f"{self.about} cannot be read ({error}). The job's folder is damaged.") from error
+
+    def read_spec(self) -> Any:
+        """The spec that the job was started with."""
+        return specs.load(self.spec, specs.KINDS[self.read_about()["kind"]])
+
+    def is_locked(self) -> bool:
+        """Whether a worker lives. A process id could have been reused; a held lock cannot."""
+        if not self.lock.exists():
+            return False
+        try:
+            with FileLock(self.lock, timeout=0):
+                return False
+        except Timeout:
+            return True
+
+    def ask_to_stop(self) -> None:
+        """The worker sees this at its next step, saves, and ends."""
+        self.stop.touch()
+
+
+def create(kind: str, spec: specs.Section, name: str) -> JobFolder:
+    """Make the folder of a new job. name: becomes part of its id."""
+    checked_name(name)
+    jobs = home().jobs
+    while True:
+        stamp = time.strftime("%m%d-%H%M%S")
+        folder = JobFolder(jobs / f"{name[:48]}-{stamp}-{secrets.token_hex(1)}")
+        try:
+            folder.path.mkdir()
+            break
+        except FileExistsError:
+            continue
+    write_atomically(folder.spec, specs.dump(spec))
+    # last, because a folder without it is not a job yet
+    write_atomically(folder.about, json.dumps({"kind": kind, "name": name, "created": time.time()}))
+    return folder
+
+
+def find(job_id: str) -> JobFolder:
+    """The folder of a job. Raises: JobError: there is none of this id."""
+    folder = JobFolder(home().jobs / job_id) if NAME.fullmatch(job_id) else None
+    if folder is None or not folder.about.is_file():
+        raise JobError(unknown("job", job_id, (each.id for each in every())))
+    return folder
+
+
+def every() -> Iterator[JobFolder]:
+    """All jobs, in no order."""
+    for entry in os.scandir(home().jobs):
+        folder = JobFolder(Path(entry.path))
+        if folder.about.is_file():
+            yield folder
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a small file so that a reader, or a crash, sees the old text or the new one, never half of it."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    try:
+        with scratch.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)

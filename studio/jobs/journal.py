@@ -1,0 +1,60 @@
+"""A job's events.jsonl: append whole lines, and tail them from a byte offset.
+
+Not here: what is made of the events (studio.jobs.monitor).
+"""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from studio.events import ADAPTER, Event
+
+
+class Journal:
+    """Appends events of one attempt. Each is one write of one line, so readers never see a mixture of two."""
+
+    def __init__(self, path: Path, attempt: int):
+        self.attempt = attempt
+        self._file = path.open("ab", buffering=0)
+        if self._file.tell() and not _ends_with_newline(path):
+            self._file.write(b"\n")  # a killed worker left half a line; ours must not be glued to it
+
+    def append(self, event: Any) -> None:
+        stamped = event.model_copy(update={"attempt": self.attempt})
+        self._file.write(stamped.model_dump_json(exclude_none=True).encode() + b"\n")
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def tail(path: Path, offset: int = 0) -> tuple[list[Event], int, int]:
+    """Events after a byte offset, up to the last whole line.
+
+    Returns: (events, the offset to go on from, how many torn or foreign lines were skipped).
+    """
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            chunk = file.read()
+    except FileNotFoundError:
+        return [], offset, 0
+    end = chunk.rfind(b"\n") + 1
+    events, skipped = [], 0
+    for line in chunk[:end].splitlines():
+        try:
+            events.append(ADAPTER.validate_json(line))
+        except ValidationError:
+            skipped += bool(line.strip())
+    return events, offset + end, skipped
+
+
+def last_attempt(path: Path) -> int:
+    """The number of the newest attempt, 0 if the job never started."""
+    return max((event.attempt for event in tail(path)[0]), default=0)
+
+
+def _ends_with_newline(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(-1, 2)
+        return file.read(1) == b"\n"

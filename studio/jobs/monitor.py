@@ -1,0 +1,245 @@
+"""The background thread that turns every job's events into immutable views.
+
+The page and the shell only read views. A view is swapped whole, so a reader never sees half an update; restarting the
+process loses nothing, because the folder is read again. Not here: starting or stopping jobs (studio.jobs.control).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from studio.errors import JobError, StudioError, unknown
+from studio.events import Ended, Event, Measured, Note, Phase, Plan, Sample, Saved, Started, Step
+from studio.jobs import folder as folders
+from studio.jobs.folder import JobFolder
+from studio.jobs.journal import tail
+
+State = Literal["starting", "running", "stopping", "stalled", "finished", "stopped", "failed", "interrupted"]
+LIVE: frozenset[str] = frozenset({"starting", "running", "stopping", "stalled"})
+
+STARTING_S = 20.0
+"""A worker takes its lock within this many seconds of being asked for, or it died before it could."""
+STALLED_S = 120.0
+"""A living worker that says nothing for this long is shown as stalled. Loading a large model is quieter than a step."""
+
+
+@dataclass(frozen=True)
+class JobView:
+    """A job as it stands. Times are seconds since 1970; steps, loss and the like are None until known."""
+
+    id: str
+    kind: str
+    name: str
+    created: float
+    state: State = "starting"
+    spec: dict[str, Any] | None = None
+    attempt: int = 0
+    phase: Phase | None = None
+    plan: Plan | None = None
+    steps: tuple[Step, ...] = ()
+    """One per optimiser step, ascending; after a resume the newer attempt's value of a step."""
+    generation: int = 0
+    """Grows when earlier points changed (a resume went back), so that a chart knows to redraw."""
+    measured: tuple[Measured, ...] = ()
+    samples: tuple[Sample, ...] = ()
+    saved: tuple[int, ...] = ()
+    """Steps of the checkpoints that exist."""
+    notes: tuple[str, ...] = ()
+    ended: Ended | None = None
+    last_time: float = 0.0
+    skipped_lines: int = 0
+
+    @property
+    def live(self) -> bool:
+        return self.state in LIVE
+
+    @property
+    def step(self) -> int:
+        return self.steps[-1].step if self.steps else 0
+
+    @property
+    def total_steps(self) -> int | None:
+        return self.plan.total_steps if self.plan else None
+
+    @property
+    def seconds_left(self) -> float | None:
+        """From the median time of the last 20 steps; None before the third step or when the job is not running."""
+        recent = sorted(step.seconds for step in self.steps[-20:] if step.seconds)
+        if self.state not in ("running", "stopping") or len(recent) < 3 or not self.total_steps:
+            return None
+        return recent[len(recent) // 2] * max(0, self.total_steps - self.step)
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        """Mean over the last 10 steps."""
+        recent = [step.tokens_per_s for step in self.steps[-10:] if step.tokens_per_s]
+        return sum(recent) / len(recent) if recent else None
+
+
+class Monitor:
+    """Tails the folders of all jobs. `views` and `get` are safe from any thread.
+
+    Invariant, under the lock: `_views` is replaced, never changed in place; only the refreshing thread touches
+    `_offsets`.
+    """
+
+    def __init__(self, interval_s: float = 0.5):
+        self._interval_s = interval_s
+        self._lock = threading.Lock()
+        self._views: dict[str, JobView] = {}
+        self._offsets: dict[str, int] = {}
+        self._wake = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> Monitor:
+        """Read everything once, then keep reading in a daemon thread."""
+        self.refresh()
+        self._thread = threading.Thread(target=self._run, name="monitor", daemon=True)
+        self._thread.start()
+        return self
+
+    def views(self, kind: str | None = None) -> list[JobView]:
+        """All jobs, newest first; of one kind if given."""
+        chosen = [view for view in self._views.values() if kind is None or view.kind == kind]
+        return sorted(chosen, key=lambda view: view.created, reverse=True)
+
+    def get(self, job_id: str | None) -> JobView | None:
+        return self._views.get(job_id) if job_id else None
+
+    def need(self, job_id: str) -> JobView:
+        """The view of a job. Raises: JobError: there is none of this id."""
+        view = self.get(job_id) or self.refresh().get(job_id)
+        if view is None:
+            raise JobError(unknown("job", job_id, self._views))
+        return view
+
+    def refresh(self) -> Monitor:
+        """Read what is new, now."""
+        with self._lock:
+            views = {}
+            for folder in folders.every():
+                old = self._views.get(folder.id)
+                views[folder.id] = self._advance(folder, old) if old is None or _may_change(folder, old) else old
+            self._offsets = {job_id: self._offsets.get(job_id, 0) for job_id in views}
+            self._views = views
+        return self
+
+    def _run(self) -> None:
+        while not self._wake.wait(self._interval_s):
+            self.refresh()
+
+    def _advance(self, folder: JobFolder, old: JobView | None) -> JobView:
+        view = old or _first_view(folder)
+        events, offset, skipped = tail(folder.events, self._offsets.get(folder.id, 0))
+        self._offsets[folder.id] = offset
+        if events or skipped:
+            view = fold(replace(view, skipped_lines=view.skipped_lines + skipped), events)
+            view = replace(view, saved=_checkpoints(folder))
+        return replace(view, state=_state(folder, view))
+
+
+def view_of(folder: JobFolder) -> JobView:
+    """One job's view, read from its first byte; for the shell."""
+    events, _, skipped = tail(folder.events)
+    view = fold(replace(_first_view(folder), skipped_lines=skipped), events)
+    return replace(view, state=_state(folder, view), saved=_checkpoints(folder))
+
+
+def fold(view: JobView, events: list[Event]) -> JobView:
+    """The view after some more events. Pure."""
+    steps, generation = list(view.steps), view.generation
+    changes: dict[str, Any] = {}
+    measured, samples, notes = list(view.measured), list(view.samples), list(view.notes)
+    for event in events:
+        match event:
+            case Started():
+                changes |= {"ended": None, "attempt": event.attempt, "phase": None}
+            case Step():
+                if steps and event.step <= steps[-1].step:
+                    steps = [step for step in steps if step.step < event.step]
+                    generation += 1
+                steps.append(event)
+            case Phase():
+                changes["phase"] = event
+            case Plan():
+                changes["plan"] = event
+            case Measured():
+                same = [each for each in measured if (each.step, each.subject) != (event.step, event.subject)]
+                measured = [*same, event]
+            case Sample():
+                same_prompt = [each for each in samples if (each.step, each.prompt) != (event.step, event.prompt)]
+                samples = [*same_prompt, event]
+            case Note():
+                notes.append(event.text)
+            case Ended():
+                changes["ended"] = event
+            case Saved():
+                pass  # the folder itself says which checkpoints exist
+        changes["last_time"] = event.time
+    return replace(
+        view,
+        steps=tuple(steps),
+        generation=generation,
+        measured=tuple(measured),
+        samples=tuple(samples),
+        notes=tuple(dict.fromkeys(notes)),
+        **changes,
+    )
+
+
+def log_tail(folder: JobFolder, lines: int = 200, most_bytes: int = 64_000) -> str:
+    """The last lines of the worker's log; a progress bar's rewritten lines count as one."""
+    try:
+        with folder.log.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - most_bytes))
+            text = file.read().decode("utf-8", "replace")
+    except FileNotFoundError:
+        return ""
+    return "\n".join(line.rsplit("\r", 1)[-1] for line in text.splitlines()[-lines:])
+
+
+def _first_view(folder: JobFolder) -> JobView:
+    """A damaged folder still gets a view that says so, because one must not hide the others."""
+    try:
+        about = folder.read_about()
+        view = JobView(folder.id, about["kind"], about["name"], about["created"], last_time=about["created"])
+    except (StudioError, KeyError) as error:
+        return JobView(folder.id, "train", folder.id, _changed(folder.path), notes=(str(error),))
+    try:
+        return replace(view, spec=folder.read_spec().model_dump(mode="json"))
+    except StudioError as error:
+        return replace(view, notes=(str(error),))
+
+
+def _may_change(folder: JobFolder, view: JobView) -> bool:
+    return view.live or folder.events.exists() and folder.events.stat().st_mtime >= view.last_time - 1
+
+
+def _state(folder: JobFolder, view: JobView) -> State:
+    if folder.is_locked():
+        if folder.stop.exists():
+            return "stopping"
+        quiet_s = time.time() - max(view.last_time, _changed(folder.log))
+        return "stalled" if quiet_s > STALLED_S else "running" if view.attempt else "starting"
+    if view.ended is not None and _changed(folder.started) <= view.ended.time:
+        return view.ended.state
+    if time.time() - max(view.created, _changed(folder.started)) < STARTING_S:
+        return "starting"
+    return "interrupted"
+
+
+def _changed(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _checkpoints(folder: JobFolder) -> tuple[int, ...]:
+    names = [path.name for path in folder.checkpoints.glob("checkpoint-*")] if folder.checkpoints.is_dir() else []
+    return tuple(sorted(int(name.removeprefix("checkpoint-")) for name in names if name[11:].isdigit()))
