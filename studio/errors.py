@@ -24,7 +24,7 @@ class StudioError(Exception):
 
 @dataclass(frozen=True)
 class Fault:
-    """One wrong field. field: its dotted path, such as `training.learning_rate`. reason: what is wrong and what to do."""
+    """One wrong field: its dotted path, such as `training.learning_rate`, and what is wrong and what to do."""
 
     field: str
     reason: str

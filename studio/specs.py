@@ -104,21 +104,14 @@ class LoraMethod(Section):
     dropout: float = Field(0.0, ge=0.0, lt=1.0)
     """Dropout on the adapter's input, from 0 to below 1."""
     target_modules: tuple[Annotated[str, Field(min_length=1)], ...] = Field(("all-linear",), min_length=1)
-    """Layers that get an adapter: all-linear (every linear layer but the output head), or layer names such as q_proj."""
+    """Layers that get an adapter: all-linear (every linear layer but the output head), or names such as q_proj."""
     rslora: bool = False
     """Scale by alpha / sqrt(rank) instead (rank-stabilised LoRA, arXiv:2312.03732)."""
     dora: bool = False
     """Learn magnitude and direction apart (DoRA, arXiv:2402.09353). Slower, often better at low rank."""
 
 
-class FullMethod(Section):
-    """Train every weight of the base. Needs memory for gradients and optimiser states of all of them."""
-
-    kind: Literal["full"] = "full"
-    """The tuning method: full fine-tuning."""
-
-
-Method = Annotated[LoraMethod | FullMethod, Field(discriminator="kind")]
+Method = LoraMethod  # becomes a union, discriminated by kind, with the second method
 
 
 class SftStage(Section):
@@ -212,11 +205,6 @@ class TrainSpec(Section):
     output: OutputSpec = OutputSpec()
     """What the run is called."""
 
-    @field_validator("method", mode="before")
-    @classmethod
-    def _lora_unless_said(cls, method: Any) -> Any:
-        return {"kind": "lora", **method} if isinstance(method, Mapping) else method
-
     @model_validator(mode="after")
     def _fits_together(self) -> TrainSpec:
         faults = list(self._contradictions())
@@ -225,12 +213,7 @@ class TrainSpec(Section):
         return self
 
     def _contradictions(self) -> Iterable[Fault]:
-        if self.method.kind == "full" and self.quantization.kind != "none":
-            yield Fault(
-                "quantization.kind",
-                f"{self.quantization.kind} weights cannot be trained in full. Set it to none, or set method.kind to lora.",
-            )
-        if isinstance(self.method, LoraMethod) and "all-linear" in self.method.target_modules[1:]:
+        if "all-linear" in self.method.target_modules[1:]:
             yield Fault("method.target_modules", "all-linear stands alone. Remove it or the other names.")
         if self.evaluation.steps is not None and self.data.validation_share == 0:
             yield Fault("evaluation.steps", "needs validation rows. Set data.validation_share above 0, or empty this.")
@@ -268,6 +251,23 @@ class ExportSpec(Section):
     """Precision of the merged weights."""
     out: str | None = Field(None, max_length=1000, json_schema_extra=FRONT)
     """Target folder. It must not exist yet. Empty: exports/ in STUDIO_HOME, named after the run."""
+
+
+class Sampling(Section):
+    """How the next token is chosen while a model answers."""
+
+    temperature: float = Field(0.0, ge=0, le=5, json_schema_extra=FRONT)
+    """0 always takes the likeliest token (greedy); 0.7 is livelier; above 1 wanders."""
+    top_p: float = Field(1.0, gt=0, le=1)
+    """Sample only from the likeliest tokens that together have this probability."""
+    top_k: int = Field(0, ge=0, le=1_000_000)
+    """Sample only from this many likeliest tokens. 0 is off."""
+    repetition_penalty: float = Field(1.0, gt=0, le=10)
+    """Above 1, tokens that were already said become less likely. 1 is off."""
+    max_tokens: int = Field(256, ge=1, le=131_072, json_schema_extra=FRONT)
+    """Length limit of an answer, in tokens."""
+    seed: int | None = Field(None, ge=0, le=2**63 - 1)
+    """Same seed, same answer. Empty: a new one each time."""
 
 
 Spec = TrainSpec | EvaluateSpec | ExportSpec
@@ -337,8 +337,6 @@ def with_overrides(values: Mapping[str, Any], overrides: Iterable[str]) -> dict[
 def dump(spec: Section, *, only_changes: bool = False) -> str:
     """The spec as YAML, sections in the order of the class. only_changes: leave out what equals the default."""
     values = spec.model_dump(mode="json", exclude_defaults=only_changes)
-    if only_changes:
-        values = _with_kinds(spec, values)
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)
 
 
@@ -352,23 +350,13 @@ def changes(spec: Section) -> list[str]:
             else:
                 yield f"{prefix}{key}={yaml_value(value)}"
 
-    return list(flat(_with_kinds(spec, spec.model_dump(mode="json", exclude_defaults=True))))
+    return list(flat(spec.model_dump(mode="json", exclude_defaults=True)))
 
 
 def yaml_value(value: Any) -> str:
     """One value as one line of YAML."""
     text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=math.inf)
     return text.removesuffix("\n").removesuffix("\n...").strip()
-
-
-def _with_kinds(spec: Section, values: dict[str, Any]) -> dict[str, Any]:
-    """exclude_defaults drops the discriminator of a non-default method; put it back."""
-    method = getattr(spec, "method", None)
-    if method is not None and ("method" in values or type(method) is not LoraMethod):
-        rest = {key: value for key, value in values.get("method", {}).items() if key != "kind"}
-        kind = {} if type(method) is LoraMethod else {"kind": method.kind}
-        values["method"] = kind | rest
-    return values
 
 
 def _copy(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -384,7 +372,7 @@ def _faults(kind: type[Section], error: ValidationError) -> list[Fault]:
     """Pydantic's errors in our words. A validator over several fields may carry several faults, one per line."""
     faults = []
     for entry in error.errors(include_url=False):
-        path = [str(part) for part in entry["loc"] if part not in ("lora", "full")]
+        path = [str(part) for part in entry["loc"]]
         if entry["type"] == "value_error":
             faults += [_split(line, path) for line in str(entry["ctx"]["error"]).splitlines()]
         else:
@@ -409,7 +397,7 @@ _LIMITS = {
     "literal_error": "must be one of {expected}",
     "missing": "is missing. Fill it in",
     "finite_number": "must be a finite number",
-    "string_pattern_mismatch": "may hold letters, digits, dots, dashes and underscores, starting with a letter or digit",
+    "string_pattern_mismatch": "may hold letters, digits, dots, dashes, underscores, and starts with a letter or digit",
     "int_from_float": "must be a whole number",
     "int_parsing": "must be a whole number",
     "int_type": "must be a whole number",
@@ -442,13 +430,8 @@ def _shown(value: Any) -> str:
 
 
 def _fields(kind: type[Section], path: list[str]) -> set[str]:
-    """Names of the fields of the section at a path; of all methods' fields where the path is `method`."""
+    """Names of the fields of the section at a path."""
     section: Any = kind
     for part in path:
-        field = getattr(section, "model_fields", {}).get(part)
-        if field is None:
-            return set()
-        section = field.annotation
-    if hasattr(section, "model_fields"):
-        return set(section.model_fields)
-    return {name for member in getattr(section, "__args__", ()) for name in getattr(member, "model_fields", {})}
+        section = section.model_fields[part].annotation
+    return set(section.model_fields)

@@ -82,6 +82,30 @@ class JobFolder:
     def predictions(self) -> Path:
         return self.path / "predictions.jsonl"
 
+    def checkpoint(self, step: int) -> Path:
+        return self.checkpoints / f"checkpoint-{step}"
+
+    def checkpoint_steps(self) -> tuple[int, ...]:
+        """Steps of the checkpoints that are whole, ascending."""
+        # the manifest is written last, so a folder without it is half a save
+        names = [path.parent.name for path in self.checkpoints.glob("checkpoint-*/manifest.json")]
+        return tuple(sorted(int(name[11:]) for name in names if name[11:].isdigit()))
+
+    def adapter_at(self, step: int | None = None) -> Path:
+        """The adapter of a checkpoint; without a step the finished one, else the newest checkpoint's.
+
+        Raises: JobError: there is none.
+        """
+        steps = self.checkpoint_steps()
+        if step is not None and step not in steps:
+            kept = ", ".join(map(str, steps)) or "none"
+            raise JobError(f"{self.id} has no checkpoint at step {step}. Kept: {kept}.")
+        if step is None and self.adapter.is_dir():
+            return self.adapter
+        if not steps:
+            raise JobError(f"{self.id} has no adapter yet. Wait for its first checkpoint, or let it finish.")
+        return self.checkpoint(step if step is not None else steps[-1])
+
     def read_about(self) -> dict[str, Any]:
         """kind, name and created (seconds since 1970) of the job."""
         try:
@@ -140,6 +164,15 @@ def every() -> Iterator[JobFolder]:
         folder = JobFolder(Path(entry.path))
         if folder.about.is_file():
             yield folder
+
+
+def export_target(spec: specs.ExportSpec) -> Path:
+    """Where an export goes: `out`, or exports/ in STUDIO_HOME, named after the run, format and precision."""
+    if spec.out:
+        return Path(spec.out).expanduser().resolve()
+    step = f"-step{spec.checkpoint}" if spec.checkpoint else ""
+    kind = f"merged-{spec.dtype}" if spec.format == "merged" else "adapter"
+    return home().exports / f"{spec.run}{step}-{kind}"
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -138,7 +138,7 @@ class Monitor:
         self._offsets[folder.id] = offset
         if events or skipped:
             view = fold(replace(view, skipped_lines=view.skipped_lines + skipped), events)
-            view = replace(view, saved=_checkpoints(folder))
+            view = replace(view, saved=folder.checkpoint_steps())
         return replace(view, state=_state(folder, view))
 
 
@@ -146,7 +146,7 @@ def view_of(folder: JobFolder) -> JobView:
     """One job's view, read from its first byte; for the shell."""
     events, _, skipped = tail(folder.events)
     view = fold(replace(_first_view(folder), skipped_lines=skipped), events)
-    return replace(view, state=_state(folder, view), saved=_checkpoints(folder))
+    return replace(view, state=_state(folder, view), saved=folder.checkpoint_steps())
 
 
 def fold(view: JobView, events: list[Event]) -> JobView:
@@ -217,7 +217,7 @@ def _first_view(folder: JobFolder) -> JobView:
 
 
 def _may_change(folder: JobFolder, view: JobView) -> bool:
-    return view.live or folder.events.exists() and folder.events.stat().st_mtime >= view.last_time - 1
+    return view.live or (folder.events.exists() and folder.events.stat().st_mtime >= view.last_time - 1)
 
 
 def _state(folder: JobFolder, view: JobView) -> State:
@@ -238,8 +238,3 @@ def _changed(path: Path) -> float:
         return path.stat().st_mtime
     except OSError:
         return 0.0
-
-
-def _checkpoints(folder: JobFolder) -> tuple[int, ...]:
-    names = [path.name for path in folder.checkpoints.glob("checkpoint-*")] if folder.checkpoints.is_dir() else []
-    return tuple(sorted(int(name.removeprefix("checkpoint-")) for name in names if name[11:].isdigit()))

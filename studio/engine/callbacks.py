@@ -1,0 +1,178 @@
+"""What a trainer tells while it trains: steps, checkpoints, validation losses and sample answers, as events.
+
+Also the cooperative stop, and the rotation of checkpoints. Not here: what a checkpoint holds (transformers writes it).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+
+from studio.engine.generate import Request, complete
+from studio.engine.models.memory import peak_gib
+from studio.errors import StudioError
+from studio.events import Emit, Measured, Sample, Saved, Step
+from studio.specs import Sampling, TrainSpec
+
+MANIFEST = "manifest.json"
+"""Written last into a checkpoint: a folder without it is half a save."""
+
+
+class Reporter(TrainerCallback):
+    """Turns the trainer's logs into Step and Measured events. One step is one optimiser step."""
+
+    def __init__(self, emit: Emit):
+        self._emit = emit
+        self._began = 0.0
+        self._seconds = 0.0
+        self._tokens = 0.0
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._began = time.perf_counter()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._seconds = time.perf_counter() - self._began
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        if not logs or "loss" not in logs:
+            return
+        loss = float(logs["loss"])
+        if not math.isfinite(loss):
+            raise StudioError(
+                f"The loss became {loss} at step {state.global_step}. Earlier checkpoints are untouched. "
+                "Lower training.learning_rate, or raise training.warmup, and start again."
+            )
+        total = float(logs.get("num_tokens", 0.0))
+        tokens, self._tokens = total - self._tokens, total
+        self._emit(
+            Step(
+                step=state.global_step,
+                epoch=round(state.epoch or 0.0, 4),
+                loss=loss,
+                learning_rate=float(logs["learning_rate"]),
+                grad_norm=_finite(logs.get("grad_norm")),
+                tokens_per_s=round(tokens / self._seconds, 1) if self._seconds else None,
+                seconds=round(self._seconds, 4),
+                memory_gib=round(peak_gib(), 3),
+            )
+        )
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, Any] | None = None, **_: Any) -> None:
+        loss = (metrics or {}).get("eval_loss")
+        if loss is not None:
+            scores = {"loss": float(loss), "perplexity": math.exp(min(float(loss), 700.0))}
+            self._emit(Measured(step=state.global_step, scores=scores))
+
+
+class Stopper(TrainerCallback):
+    """Ends the run at the next step once asked, after a save.
+
+    A flag that is read between steps: saving from inside a step (transformers' just-in-time checkpoint) resumes with
+    other weights when dropout is on.
+    """
+
+    def __init__(self, stopping: Callable[[], bool]):
+        self._stopping = stopping
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self._stopping():
+            control.should_save = True
+            control.should_training_stop = True
+
+
+class Keeper(TrainerCallback):
+    """Completes each checkpoint with a manifest, then removes the oldest ones, by step.
+
+    transformers' own rotation goes by file time, which a clock set back turns into deleting the newest.
+    """
+
+    def __init__(self, checkpoints: Path, limit: int, finish: Callable[[Path], None], emit: Emit):
+        self._checkpoints = checkpoints
+        self._limit = limit
+        self._finish = finish
+        self._emit = emit
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        folder = self._checkpoints / f"checkpoint-{state.global_step}"
+        self._finish(folder)
+        seal(folder, state.global_step)
+        self._emit(Saved(step=state.global_step, path=str(Path(self._checkpoints.name) / folder.name)))
+        for _step, old in complete_checkpoints(self._checkpoints)[: -self._limit]:
+            shutil.rmtree(old)
+
+
+class Sampler(TrainerCallback):
+    """Lets the model answer fixed prompts at chosen steps, greedily, so that nothing random is used up."""
+
+    def __init__(
+        self, spec: TrainSpec, prompts: Sequence[list[int]], stop: frozenset[int], decode_text: Any, emit: Emit
+    ):
+        self._spec = spec
+        self._prompts = prompts
+        self._stop = stop
+        self._decode_text = decode_text
+        self._emit = emit
+        self._steps: frozenset[int] = frozenset()
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        self._steps = sample_steps(state.max_steps, self._spec.evaluation.sample_steps)
+        if state.global_step == 0:
+            self._answer(model, 0)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        if state.global_step in self._steps or state.global_step == state.max_steps:
+            self._answer(model, state.global_step)
+
+    def _answer(self, model: Any, step: int) -> None:
+        if not self._prompts:
+            return
+        sampling = Sampling(max_tokens=self._spec.evaluation.max_new_tokens)
+        was_training = model.training
+        model.eval()
+        try:
+            answers = complete(model, [Request(prompt, None, sampling, self._stop) for prompt in self._prompts])
+        finally:
+            model.train(was_training)
+        for prompt, answer in zip(self._spec.evaluation.prompts, answers, strict=True):
+            self._emit(Sample(step=step, prompt=prompt, answer=self._decode_text(answer)))
+
+
+def sample_steps(total: int, every: int | None) -> frozenset[int]:
+    """Steps at which sample answers are taken: every n, or five times on the way."""
+    if every is not None:
+        return frozenset(range(every, total + 1, every))
+    return frozenset(round(total * part / 5) for part in range(1, 6)) - {0}
+
+
+def seal(folder: Path, step: int) -> None:
+    """Write the manifest of a finished save: the size of every file, in bytes."""
+    files = {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.is_file()}
+    scratch = folder / f".{MANIFEST}"
+    scratch.write_text(json.dumps({"step": step, "files": files}, indent=1), encoding="utf-8")
+    scratch.replace(folder / MANIFEST)
+
+
+def complete_checkpoints(checkpoints: Path) -> list[tuple[int, Path]]:
+    """(step, folder) of every checkpoint whose files are all there at their full size, ascending."""
+    found = []
+    for folder in checkpoints.glob("checkpoint-*"):
+        try:
+            manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+            whole = all((folder / name).stat().st_size == size for name, size in manifest["files"].items())
+        except (OSError, ValueError, KeyError):
+            continue
+        if whole:
+            found.append((manifest["step"], folder))
+    return sorted(found)
+
+
+def _finite(value: Any) -> float | None:
+    number = float(value) if value is not None else math.nan
+    return number if math.isfinite(number) else None

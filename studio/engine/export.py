@@ -1,0 +1,85 @@
+"""The story of one export: into a scratch folder beside the target, then moved there whole.
+
+Not here: what each format writes (studio.engine.exporters).
+"""
+
+from __future__ import annotations
+
+import errno
+import secrets
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from studio import specs
+from studio.engine.exporters import EXPORTERS
+from studio.errors import ExportError
+from studio.events import Emit
+from studio.specs import ExportSpec, TrainSpec
+
+
+def export(
+    spec: ExportSpec,
+    *,
+    trained: TrainSpec,
+    adapter: Path,
+    target: Path,
+    emit: Emit,
+    stopping: Callable[[], bool],
+) -> Path | None:
+    """Write the export. Returns: the target, or None if it was stopped before it was whole.
+
+    Raises: ExportError: the target exists or cannot be written; nothing that was there is touched.
+    """
+    _refuse_existing(target)
+    scratch = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    try:
+        scratch.mkdir(parents=True)
+        EXPORTERS[spec.format](spec, trained, adapter, scratch, emit, stopping)
+        if stopping():
+            return None
+        (scratch / "README.md").write_text(card(spec, trained), encoding="utf-8")
+        (scratch / "studio.yaml").write_text(specs.dump(trained), encoding="utf-8")
+        _refuse_existing(target)
+        scratch.rename(target)
+    except OSError as error:
+        reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error)
+        raise ExportError(f"{target} cannot be written: {reason}. Choose another folder with --out.") from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return target
+
+
+def card(spec: ExportSpec, trained: TrainSpec) -> str:
+    """The README.md of an export: what it is, what it was made of, and how to load it."""
+    what = "merged into full weights" if spec.format == "merged" else "as a PEFT adapter"
+    step = f", checkpoint {spec.checkpoint}" if spec.checkpoint else ""
+    load = (
+        'AutoModelForCausalLM.from_pretrained("this-folder")'
+        if spec.format == "merged"
+        else f'PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("{trained.model.name}"), "this-folder")'
+    )
+    return f"""---
+base_model: {trained.model.name}
+library_name: {"transformers" if spec.format == "merged" else "peft"}
+---
+
+# {spec.run}
+
+{trained.model.name}, fine-tuned with Finetune Studio and exported {what} ({spec.dtype}){step}.
+The whole spec is in `studio.yaml`; the licence of the base applies.
+
+- method: {trained.method.kind}, rank {trained.method.rank}, alpha {trained.method.alpha:g}
+- quantisation while training: {trained.quantization.kind}
+- data: {", ".join(trained.data.datasets)}
+- template: {trained.template.name}
+
+```python
+{load}
+```
+"""
+
+
+def _refuse_existing(target: Path) -> None:
+    if target.exists():
+        raise ExportError(f"{target} exists already. Name another folder with --out, or remove it first.")

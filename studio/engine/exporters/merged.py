@@ -1,0 +1,86 @@
+"""One folder of full weights that plain transformers loads: base and adapter added up, rounded once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from studio.engine.generate import Request, complete
+from studio.engine.models.load import DTYPES, load_base
+from studio.engine.models.memory import fits
+from studio.engine.models.resolve import resolve
+from studio.engine.trained import ADAPTER, Trained, open_trained, phases
+from studio.errors import ExportError
+from studio.events import Emit, Measured, Note, Phase
+from studio.specs import ExportSpec, Sampling, TrainSpec
+from studio.templates import generation_prompt, stop_tokens
+
+
+def write_merged(
+    spec: ExportSpec, trained: TrainSpec, adapter: Path, folder: Path, emit: Emit, stopping: Callable[[], bool]
+) -> None:
+    """Merge in fp32 into the full-precision base, write in `spec.dtype`, load it again and compare the answers.
+
+    Raises: ExportError: not enough memory, or the merged weights are not numbers.
+    """
+    base = resolve(trained.model.name, trained.model.revision, progress=phases(emit))
+    if not fits(base, 4):
+        raise ExportError(
+            f"Merging {trained.model.name} in fp32 needs more memory than is free. Close other programs, or export the "
+            "adapter alone with format adapter."
+        )
+    if trained.quantization.kind != "none":
+        emit(
+            Note(
+                text=f"The run trained on a {trained.quantization.kind} base. The adapter is merged into the "
+                "full-precision base, because rounding the sum to 4 bits again would change the answers."
+            )
+        )
+    opened = open_trained(trained, adapter, emit, dtype="fp32")
+    before = _answers(opened.model, opened, trained)
+    if stopping():
+        return
+    emit(Phase(name="merge"))
+    try:
+        model = opened.model.merge_and_unload(safe_merge=True, adapter_names=[ADAPTER])
+    except ValueError as error:  # safe_merge found NaN or infinity
+        raise ExportError(f"{adapter} cannot be merged: {error}") from error
+    emit(Phase(name="write"))
+    _write(model.to(DTYPES[spec.dtype]), opened, folder)
+    del model
+    if stopping():
+        return
+    emit(Phase(name="check"))
+    after = _answers(load_base(folder, dtype=spec.dtype), opened, trained)
+    same = [one == other for one, other in zip(before, after, strict=True)]
+    emit(Measured(subject="export", scores={"prompts": float(len(same)), "same_answers": float(sum(same))}))
+
+
+def _write(model: Any, opened: Trained, folder: Path) -> None:
+    stop = stop_tokens(opened.template, opened.text_tokenizer)
+    model.generation_config.eos_token_id = stop if len(stop) > 1 else stop[0]
+    model.generation_config.pad_token_id = opened.tokenizer.pad_token_id
+    model.config.pad_token_id = opened.tokenizer.pad_token_id
+    # sampling settings of the base would make two identical models answer differently
+    model.generation_config.temperature = model.generation_config.top_p = model.generation_config.top_k = None
+    model.generation_config.do_sample = False
+    model.save_pretrained(folder, max_shard_size="4GB")
+    opened.tokenizer.chat_template = opened.template.text
+    opened.tokenizer.save_pretrained(folder)
+
+
+def _answers(model: Any, opened: Trained, trained: TrainSpec) -> list[list[int]]:
+    """Greedy token ids for the run's own sample prompts."""
+    stop = frozenset(stop_tokens(opened.template, opened.text_tokenizer))
+    sampling = Sampling(max_tokens=trained.evaluation.max_new_tokens)
+    prompts = [
+        generation_prompt(
+            [{"role": "user", "content": text}], opened.template, opened.text_tokenizer, system=trained.template.system
+        )
+        for text in trained.evaluation.prompts
+    ]
+    with torch.inference_mode():
+        return complete(model.eval(), [Request(prompt, None, sampling, stop) for prompt in prompts]) if prompts else []

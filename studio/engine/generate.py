@@ -1,0 +1,229 @@
+"""Decode several prompts at once through one copy of the weights, each with its own adapter and sampling.
+
+Used by chat, by the sample answers of a run and by evaluation, so that all three answer alike. Not here: templates
+(studio.templates), and requests that come over a network (studio.serving).
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from transformers import DynamicCache
+
+from studio.specs import Sampling
+
+BASE = "__base__"
+"""PEFT's own word for "no adapter" in a batch of mixed adapters."""
+
+
+@dataclass
+class Request:
+    """One answer to be written.
+
+    prompt: token ids. adapter: its name on the model, BASE, or None for whatever is active. cancelled: asked before
+    each step; a request that says yes leaves the batch.
+    """
+
+    prompt: list[int]
+    adapter: str | None = None
+    sampling: Sampling = field(default_factory=Sampling)
+    stop: frozenset[int] = frozenset()
+    cancelled: Callable[[], bool] = lambda: False
+
+
+@dataclass(frozen=True)
+class Token:
+    """One step of one request. id: None when it was cancelled. finish: "stop", "length", "cancelled", or None."""
+
+    request: int
+    id: int | None
+    finish: str | None = None
+
+
+def decode(model: Any, requests: Sequence[Request]) -> Iterator[list[Token]]:
+    """Yield one list of tokens per step, until every request has finished. A stop token is not part of the answer."""
+    batches = [_Batch(model, requests, group) for group in _groups(model, requests)]
+    while batches:
+        for batch in batches:
+            yield batch.step()
+        batches = [batch for batch in batches if batch.alive]
+
+
+def complete(model: Any, requests: Sequence[Request]) -> list[list[int]]:
+    """All answers, whole, without their stop tokens."""
+    answers: list[list[int]] = [[] for _ in requests]
+    for tokens in decode(model, requests):
+        for token in tokens:
+            if token.id is not None and token.finish != "stop":
+                answers[token.request].append(token.id)
+    return answers
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Requests that can share a forward pass. adapters: one name a row for PEFT to mix; only: one for all of them."""
+
+    rows: list[int]
+    adapters: list[str] | None = None
+    only: str | None = None
+
+
+def _groups(model: Any, requests: Sequence[Request]) -> Iterator[_Group]:
+    """DoRA cannot be mixed in one batch (PEFT refuses it), so then each adapter has a batch of its own."""
+    names = [request.adapter for request in requests]
+    used = {name for name in names if name is not None}
+    if not used:
+        yield _Group(list(range(len(names))))
+    elif any(name != BASE and model.peft_config[name].use_dora for name in used):
+        for name in dict.fromkeys(names):
+            yield _Group([row for row, each in enumerate(names) if each == name], only=name)
+    else:
+        yield _Group(list(range(len(names))), adapters=[name or BASE for name in names])
+
+
+class _Batch:
+    """Requests that share forward passes: left-padded prompts, one key-value cache, rows leave as they finish."""
+
+    def __init__(self, model: Any, requests: Sequence[Request], group: _Group):
+        self._model = model
+        self._requests = [requests[row] for row in group.rows]
+        self._rows = list(group.rows)
+        self._adapters = group.adapters
+        self._only = group.only
+        self._cache = DynamicCache(config=model.config)
+        self._device = next(model.parameters()).device
+        self._generators = [_generator(request.sampling, self._device) for request in self._requests]
+        self._said = [list(request.prompt) for request in self._requests]
+        self._written = [0] * len(self._rows)
+        longest = max(len(request.prompt) for request in self._requests)
+        pads = [longest - len(request.prompt) for request in self._requests]
+        self._next = torch.tensor(
+            [[0] * pad + request.prompt for pad, request in zip(pads, self._requests, strict=True)],
+            device=self._device,
+        )
+        self._mask = torch.tensor([[0] * pad + [1] * (longest - pad) for pad in pads], device=self._device)
+
+    @property
+    def alive(self) -> bool:
+        return bool(self._rows)
+
+    def step(self) -> list[Token]:
+        """One forward pass and one token per row."""
+        logits = self._forward()
+        tokens, keep = [], []
+        for place, row in enumerate(self._rows):
+            token = self._choose(place, row, logits[place])
+            tokens.append(token)
+            if token.finish is None:
+                keep.append(place)
+        self._shrink(keep, tokens)
+        return tokens
+
+    @torch.inference_mode()
+    def _forward(self) -> torch.Tensor:
+        """Logits of the last position, (rows, vocabulary), fp32."""
+        positions = (self._mask.cumsum(-1) - 1).clamp(min=0)[:, -self._next.shape[1] :]
+        options: dict[str, Any] = {"logits_to_keep": 1} if _takes_logits_to_keep(self._model) else {}
+        with self._adapter() as names:
+            output = self._model(
+                input_ids=self._next,
+                attention_mask=self._mask,
+                position_ids=positions,
+                past_key_values=self._cache,
+                use_cache=True,
+                **options,
+                **names,
+            )
+        return output.logits[:, -1].float()
+
+    def _adapter(self) -> AbstractContextManager[dict[str, Any]]:
+        if self._adapters is not None:
+            return nullcontext({"adapter_names": self._adapters})
+        if self._only == BASE:
+            return _Without(self._model)
+        if self._only is not None:
+            self._model.set_adapter(self._only)
+        return nullcontext({})
+
+    def _choose(self, place: int, row: int, logits: torch.Tensor) -> Token:
+        request = self._requests[place]
+        if request.cancelled():
+            return Token(row, None, "cancelled")
+        chosen = sample(logits, request.sampling, self._said[place], self._generators[place])
+        self._said[place].append(chosen)
+        self._written[place] += 1
+        if chosen in request.stop:
+            return Token(row, chosen, "stop")
+        return Token(row, chosen, "length" if self._written[place] >= request.sampling.max_tokens else None)
+
+    def _shrink(self, keep: list[int], tokens: list[Token]) -> None:
+        """Drop finished rows from everything, and put the chosen tokens up next."""
+        if not keep:
+            self._rows = []
+            return
+        if len(keep) < len(self._rows):
+            index = torch.tensor(keep, device=self._device)
+            self._cache.batch_select_indices(index)
+            self._mask = self._mask[index]
+            for name in ("_requests", "_rows", "_generators", "_said", "_written"):
+                setattr(self, name, [getattr(self, name)[place] for place in keep])
+            if self._adapters is not None:
+                self._adapters = [self._adapters[place] for place in keep]
+        self._next = torch.tensor([[tokens[place].id] for place in keep], device=self._device)
+        self._mask = torch.cat([self._mask, self._mask.new_ones(len(keep), 1)], dim=1)
+
+
+class _Without:
+    """PEFT's `disable_adapter`, giving the empty keyword arguments that `_adapter` promises."""
+
+    def __init__(self, model: Any):
+        self._context = model.disable_adapter()
+
+    def __enter__(self) -> dict[str, Any]:
+        self._context.__enter__()
+        return {}
+
+    def __exit__(self, *error: Any) -> None:
+        self._context.__exit__(*error)
+
+
+def sample(logits: torch.Tensor, sampling: Sampling, said: list[int], generator: torch.Generator | None) -> int:
+    """Choose the next token. logits: (V,), fp32. said: prompt and answer so far, for the repetition penalty."""
+    if sampling.repetition_penalty != 1.0:
+        seen = torch.tensor(sorted(set(said)), device=logits.device)
+        scores = logits[seen]
+        penalty = sampling.repetition_penalty
+        logits = logits.index_copy(0, seen, torch.where(scores < 0, scores * penalty, scores / penalty))
+    if sampling.temperature == 0:
+        return int(logits.argmax())
+    logits = logits / sampling.temperature
+    if sampling.top_k:
+        kept = logits.topk(min(sampling.top_k, logits.numel()))
+        logits = torch.full_like(logits, -torch.inf).index_copy(0, kept.indices, kept.values)
+    probabilities = logits.softmax(-1)
+    if sampling.top_p < 1.0:
+        ordered, order = probabilities.sort(descending=True)
+        beyond = ordered.cumsum(-1) - ordered >= sampling.top_p  # the token that crosses the bound stays
+        probabilities = probabilities.index_fill(0, order[beyond], 0.0)
+    return int(torch.multinomial(probabilities, 1, generator=generator))
+
+
+def _generator(sampling: Sampling, device: torch.device) -> torch.Generator | None:
+    if sampling.temperature == 0:
+        return None
+    generator = torch.Generator(device)
+    if sampling.seed is None:
+        generator.seed()
+    else:
+        generator.manual_seed(sampling.seed)
+    return generator
+
+
+def _takes_logits_to_keep(model: Any) -> bool:
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return "logits_to_keep" in inspect.signature(type(base).forward).parameters

@@ -1,0 +1,54 @@
+"""How much memory weights need, read from file headers, against what is free. Without loading anything."""
+
+import json
+import struct
+from pathlib import Path
+
+import psutil
+import torch
+
+MARGIN = 1.4
+"""Weights times this must fit: activations, the key-value cache and the loader's own buffers come on top."""
+
+
+def parameter_count(folder: Path) -> int:
+    """Parameters in the safetensors files of a folder."""
+    return sum(_parameters(path) for path in folder.glob("*.safetensors"))
+
+
+def fits(folder: Path, bytes_per_parameter: float) -> bool:
+    """Whether the model can be held at this precision beside what runs now, with a margin."""
+    return parameter_count(folder) * bytes_per_parameter * MARGIN < free_bytes()
+
+
+def free_bytes() -> int:
+    """Free memory of the first GPU, else of the machine."""
+    if torch.cuda.is_available():
+        return torch.cuda.mem_get_info(0)[0]
+    return psutil.virtual_memory().available
+
+
+def peak_gib() -> float:
+    """The most memory this process has held: on the GPU where there is one, else resident."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated(0) / 1024**3
+    try:
+        import resource
+    except ImportError:  # Windows
+        return psutil.Process().memory_info().peak_wset / 1024**3
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1024**3
+
+
+def _parameters(path: Path) -> int:
+    """Source: the safetensors format: an 8-byte little-endian length, then a JSON header with every shape."""
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(length))
+    total = 0
+    for name, entry in header.items():
+        if name != "__metadata__":
+            count = 1
+            for size in entry["shape"]:
+                count *= size
+            total += count
+    return total

@@ -1,0 +1,30 @@
+"""The spec's quantisation as bitsandbytes understands it. Not here: which one is the default (studio.specs)."""
+
+from importlib.util import find_spec
+from typing import Any
+
+from studio.errors import MissingExtra
+from studio.specs import QuantizationSpec
+
+
+def quantization_config(spec: QuantizationSpec, compute_dtype: Any) -> Any:
+    """A BitsAndBytesConfig, or None for `none`.
+
+    Args: compute_dtype: the torch dtype that 4-bit weights are dequantised to for each product; bf16 in the paper.
+    Raises: MissingExtra: bitsandbytes is not installed.
+    Source: QLoRA, arXiv:2305.14314, section 3 (NF4, double quantisation).
+    """
+    if spec.kind == "none":
+        return None
+    if find_spec("bitsandbytes") is None:
+        raise MissingExtra("bitsandbytes", f"quantization.kind {spec.kind}")
+    from transformers import BitsAndBytesConfig
+
+    if spec.kind == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=spec.kind,
+        bnb_4bit_use_double_quant=spec.double,
+        bnb_4bit_compute_dtype=compute_dtype,
+    )

@@ -1,0 +1,185 @@
+"""The story of one training run, from a spec to an adapter on disk.
+
+Not here: the job around it (studio.jobs.worker), and what each part does in detail.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from studio import hardware
+from studio.engine import quiet  # noqa: F401 - before the libraries
+from studio.engine.callbacks import Keeper, Reporter, Sampler, Stopper, complete_checkpoints
+from studio.engine.methods import peft_config
+from studio.engine.models.load import load_base, load_tokenizer, record_base
+from studio.engine.models.resolve import resolve
+from studio.engine.rows import Rows, prepare
+from studio.engine.stages import STAGES
+from studio.engine.trained import phases, template_of
+from studio.errors import Fault, SpecError
+from studio.events import Emit, Note, Phase, Plan
+from studio.specs import TrainSpec
+from studio.templates import Template, TextTokenizer, generation_prompt, stop_tokens
+
+
+def train(
+    spec: TrainSpec,
+    *,
+    checkpoints: Path,
+    adapter: Path,
+    record: Path,
+    emit: Emit,
+    stopping: Callable[[], bool],
+) -> Path | None:
+    """Train, from the newest whole checkpoint if there is one.
+
+    Args:
+        checkpoints: folder for checkpoint-N folders. adapter: where the finished adapter goes. record: a JSON file.
+        emit: told every event. stopping: asked after each step; yes means save and end.
+    Returns: the adapter's folder, or None if the run was stopped before its end.
+    Raises: StudioError: something the user can act on.
+    """
+    machine = hardware.detect()
+    choices = hardware.choices(spec, machine)
+    _refuse_what_cannot_work(spec, machine)
+    emit(Phase(name="resolve"))
+    base = resolve(spec.model.name, spec.model.revision, progress=phases(emit))
+    _refuse_cutoff_beyond(spec, base)
+    tokenizer, text_tokenizer = load_tokenizer(base)
+    template = template_of(spec, base)
+    emit(Phase(name="tokenize"))
+    rows = prepare(spec, text_tokenizer, template, emit)
+    _tell_about(rows, spec, emit)
+    if stopping():
+        return None
+    emit(Phase(name="load"))
+    model = load_base(base, dtype=choices["model.dtype"].value, quantization=spec.quantization)
+    tokenizer.chat_template = template.text
+    trainer = STAGES[spec.stage.kind](
+        spec,
+        model=model,
+        tokenizer=tokenizer,
+        rows=rows,
+        peft_config=peft_config(spec.method),
+        checkpoints=checkpoints,
+        choices=choices,
+        callbacks=[
+            Reporter(emit),
+            Sampler(spec, *_prompts(spec, template, text_tokenizer), text_tokenizer.decode, emit),
+            Stopper(stopping),
+            Keeper(
+                checkpoints,
+                spec.training.save_total_limit,
+                lambda folder: record_base(folder, base, spec.model.name),
+                emit,
+            ),
+        ],
+    )
+    plan = _plan(spec, trainer, rows, machine, choices)
+    record.write_text(json.dumps(plan.model_dump(mode="json"), indent=1), encoding="utf-8")
+    emit(plan)
+    emit(Phase(name="train"))
+    found = complete_checkpoints(checkpoints)
+    if found:
+        emit(Note(text=f"Resumed from the checkpoint at step {found[-1][0]}."))
+    trainer.train(resume_from_checkpoint=str(found[-1][1]) if found else None)
+    if trainer.state.global_step < trainer.state.max_steps:
+        return None
+    emit(Phase(name="save"))
+    _save(trainer, adapter, base, spec)
+    return adapter
+
+
+def _refuse_what_cannot_work(spec: TrainSpec, machine: hardware.Hardware) -> None:
+    """Combinations that only this machine rules out; all of them at once, before anything loads."""
+    faults = []
+    if machine.gpu is None:
+        for field, value in (("training.precision", spec.training.precision), ("model.dtype", spec.model.dtype)):
+            if value == "fp16":
+                faults.append(Fault(field, "fp16 needs a GPU. Set it to auto, bf16 or fp32."))
+    elif not machine.bf16 and spec.training.precision == "bf16":
+        faults.append(Fault("training.precision", f"{machine.gpu} has no bf16. Set it to auto, fp16 or fp32."))
+    if faults:
+        raise SpecError(faults)
+
+
+def _refuse_cutoff_beyond(spec: TrainSpec, base: Path) -> None:
+    config = json.loads((base / "config.json").read_text(encoding="utf-8"))
+    positions = config.get("max_position_embeddings") or config.get("n_positions")
+    if positions and spec.data.max_length > positions:
+        raise SpecError(
+            [
+                Fault(
+                    "data.max_length",
+                    f"is {spec.data.max_length}, but {spec.model.name} has {positions} positions. Lower it to that.",
+                )
+            ]
+        )
+
+
+def _tell_about(rows: Rows, spec: TrainSpec, emit: Emit) -> None:
+    for count, text in (
+        (rows.faulty, "could not be read and are left out; the Data tab lists them"),
+        (rows.truncated, f"are longer than {spec.data.max_length} tokens and lose their end"),
+        (rows.skipped, f"have no supervised token within {spec.data.max_length} tokens and are left out"),
+    ):
+        if count:
+            emit(Note(text=f"{count} rows {text}."))
+
+
+def _prompts(spec: TrainSpec, template: Template, tokenizer: TextTokenizer) -> tuple[list[list[int]], frozenset[int]]:
+    prompts = [
+        generation_prompt([{"role": "user", "content": text}], template, tokenizer, system=spec.template.system)
+        for text in spec.evaluation.prompts
+    ]
+    return prompts, frozenset(stop_tokens(template, tokenizer))
+
+
+def _plan(spec: TrainSpec, trainer: Any, rows: Rows, machine: hardware.Hardware, choices: Any) -> Plan:
+    trainable, total = parameter_counts(trainer.model)
+    return Plan(
+        total_steps=_total_steps(trainer),
+        rows=len(rows.train),
+        validation_rows=len(rows.held) if rows.held is not None else 0,
+        skipped_rows=rows.skipped,
+        effective_batch_size=spec.training.batch_size * spec.training.accumulation,
+        trainable_parameters=trainable,
+        total_parameters=total,
+        device=str(machine),
+        choices={field: choice.value for field, choice in choices.items()},
+        data=rows.hashes,
+    )
+
+
+def parameter_counts(model: Any) -> tuple[int, int]:
+    """(trainable, all). A 4-bit weight is stored two to a byte and counted as what it stands for."""
+    trainable = total = 0
+    for parameter in model.parameters():
+        count = parameter.numel() * (2 if type(parameter).__name__ == "Params4bit" else 1)
+        total += count
+        trainable += count if parameter.requires_grad else 0
+    return trainable, total
+
+
+def _total_steps(trainer: Any) -> int:
+    """As the trainer will compute it, so that the plan is right before the first step."""
+    if trainer.args.max_steps > 0:
+        return trainer.args.max_steps
+    batches = len(trainer.get_train_dataloader())
+    per_epoch = max(1, -(-batches // trainer.args.gradient_accumulation_steps))
+    return math.ceil(per_epoch * trainer.args.num_train_epochs)
+
+
+def _save(trainer: Any, adapter: Path, base: Path, spec: TrainSpec) -> None:
+    """Write the adapter beside its place, then move it there, so that it is whole or absent."""
+    scratch = adapter.with_name(f".{adapter.name}")
+    shutil.rmtree(scratch, ignore_errors=True)
+    trainer.save_model(str(scratch))
+    record_base(scratch, base, spec.model.name)
+    shutil.rmtree(adapter, ignore_errors=True)
+    scratch.replace(adapter)

@@ -1,0 +1,133 @@
+"""Submit, stop and resume jobs, and wait for them. Not here: what a job does (the worker), what it told (monitor)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+from filelock import FileLock
+
+from studio import specs
+from studio.errors import JobError
+from studio.events import Ended, Event, Started
+from studio.home import home
+from studio.jobs import folder as folders
+from studio.jobs.executors import local
+from studio.jobs.folder import JobFolder
+from studio.jobs.journal import tail
+from studio.jobs.monitor import JobView, log_tail, view_of
+
+
+class Executor(Protocol):
+    """Where workers run: `start` returns at once, and the worker takes the folder's lock."""
+
+    def start(self, folder: JobFolder) -> None: ...
+
+
+def submit(spec: specs.Spec, *, executor: Executor = local) -> JobFolder:
+    """Make a job of a spec and start it.
+
+    Raises: JobError: it asks for a run or checkpoint that does not exist, or for a target that does; or another
+        training run is alive (two would share the same cores or GPU and slow each other down).
+    """
+    kind = next(kind for kind, each in specs.KINDS.items() if isinstance(spec, each))
+    if kind != "train":
+        folders.find(spec.run).adapter_at(spec.checkpoint)
+    if kind == "export" and (target := folders.export_target(spec)).exists():
+        raise JobError(f"{target} exists already. Name another folder in out, or move that one away.")
+    with FileLock(home().jobs / ".submit", timeout=30):
+        if kind == "train":
+            _refuse_second_run()
+        folder = folders.create(kind, spec, _name(spec))
+        _start(folder, executor)
+    return folder
+
+
+def resume(job_id: str, *, executor: Executor = local) -> JobFolder:
+    """Start a further attempt of a job in its own folder; a training run goes on from its newest checkpoint.
+
+    Raises: JobError: it is alive, or has finished.
+    """
+    with FileLock(home().jobs / ".submit", timeout=30):
+        folder = folders.find(job_id)
+        view = view_of(folder)
+        if view.live:
+            raise JobError(f"{job_id} is {view.state}. Stop it first.")
+        if view.state == "finished":
+            raise JobError(f"{job_id} has finished. Start a new run with a changed spec.")
+        if view.kind == "train":
+            _refuse_second_run()
+        folder.stop.unlink(missing_ok=True)
+        _start(folder, executor)
+    return folder
+
+
+def stop(job_id: str) -> JobFolder:
+    """Ask a job to save and end at its next step. Raises: JobError: it is not alive."""
+    folder = folders.find(job_id)
+    view = view_of(folder)
+    if not view.live:
+        raise JobError(f"{job_id} is not running ({view.state}).")
+    folder.ask_to_stop()
+    return folder
+
+
+def follow(folder: JobFolder, *, poll_s: float = 0.2, offset: int = 0) -> Iterator[Event]:
+    """The events of a job's present attempt as they come, until it ends.
+
+    offset: skip this many bytes of older attempts. Raises: JobError: the worker died without a word; its log's end is
+        in the text.
+    """
+    while True:
+        events, offset, _ = tail(folder.events, offset)
+        yield from events
+        if any(isinstance(event, Ended) for event in events):
+            return
+        if not events and not view_of(folder).live:
+            events, offset, _ = tail(folder.events, offset)
+            yield from events
+            if not any(isinstance(event, Ended) for event in events):
+                raise JobError(_death(folder))
+            return
+        time.sleep(poll_s)
+
+
+def wait(folder: JobFolder, *, on_event: Callable[[Event], None] | None = None, offset: int = 0) -> JobView:
+    """Follow a job to its end. Raises: JobError: it failed, with its message."""
+    for event in follow(folder, offset=offset):
+        if on_event:
+            on_event(event)
+        if isinstance(event, Ended) and event.state == "failed":
+            raise JobError(event.message)
+    return view_of(folder)
+
+
+def _start(folder: JobFolder, executor: Executor) -> None:
+    folder.started.touch()
+    try:
+        executor.start(folder)
+    except OSError as error:
+        raise JobError(f"The worker of {folder.id} could not be started: {error.strerror}.") from error
+
+
+def _refuse_second_run() -> None:
+    for folder in folders.every():
+        if folder.read_about().get("kind") != "train":
+            continue
+        view = view_of(folder)
+        if view.live:
+            raise JobError(f"{folder.id} is {view.state}. Wait for it, or stop it, before you start another run.")
+
+
+def _name(spec: specs.Spec) -> str:
+    if isinstance(spec, specs.TrainSpec):
+        return spec.output.name or (spec.data.datasets[0] if spec.data.datasets else "run")
+    return f"{'eval' if isinstance(spec, specs.EvaluateSpec) else 'export'}-{spec.run}"[:48]
+
+
+def _death(folder: JobFolder) -> str:
+    started = any(isinstance(event, Started) for event in tail(folder.events)[0])
+    when = "before it could say why" if started else "while it was starting"
+    last = log_tail(folder, lines=5).strip()
+    return f"{folder.id} died {when}. Its log is {folder.log}" + (f" and ends:\n{last}" if last else ".")

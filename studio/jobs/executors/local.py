@@ -1,0 +1,36 @@
+"""Runs a worker on this machine as a detached process. Not here: whether it may run (studio.jobs.control)."""
+
+import os
+import subprocess
+import sys
+
+from studio.home import CHECKOUT, home
+from studio.jobs.folder import JobFolder
+
+_SECRETS = ("TOKEN", "SECRET", "PASSWORD", "API_KEY", "CREDENTIAL")
+
+
+def start(folder: JobFolder) -> None:
+    """Start `python -m studio.jobs.worker FOLDER`. It outlives us: own session, no pipes, its output in the log."""
+    command = [sys.executable, "-m", "studio.jobs.worker", str(folder.path)]
+    with folder.log.open("ab") as log:
+        # PIPE is never used: a pipe that nobody drains stops the training after 64 kB
+        subprocess.Popen(
+            command,
+            cwd=CHECKOUT,
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def _environment() -> dict[str, str]:
+    """Ours, with the home made explicit and without what looks like a secret; HF_TOKEN alone is passed, for the hub."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name == "HF_TOKEN" or not any(mark in name.upper() for mark in _SECRETS)
+    }
+    return kept | {"STUDIO_HOME": str(home().path), "PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false"}

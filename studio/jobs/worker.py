@@ -1,0 +1,120 @@
+"""One job in one process: `python -m studio.jobs.worker FOLDER`. The only place where jobs reach the engine.
+
+It holds the folder's lock for life, tells its story into the journal, and ends with one `ended` event, whatever
+happens short of being killed. Not here: the story itself (studio.engine.train, evaluate, export).
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from studio.errors import StudioError
+from studio.events import Ended, Started
+from studio.jobs.folder import JobFolder, export_target, find
+from studio.jobs.journal import Journal, last_attempt
+
+VERSIONS = ("torch", "transformers", "trl", "peft", "bitsandbytes", "datasets")
+
+
+def main(path: str) -> int:
+    """Run the job in the folder. Returns the exit status: 0 finished or stopped, 1 failed, 3 already running."""
+    folder = JobFolder(Path(path))
+    # bound to a name for the whole function: a collected lock would be a freed lock
+    lock = FileLock(folder.lock)
+    try:
+        lock.acquire(timeout=5)
+    except Timeout:
+        print(f"{folder.id} already has a worker.", file=sys.stderr)
+        return 3
+    with lock:
+        journal = Journal(folder.events, last_attempt(folder.events) + 1)
+        journal.append(Started(pid=os.getpid(), host=platform.node(), versions=_versions()))
+        # a request to end, from a shell or the system, is honoured like Stop: at the next step, after a save
+        signal.signal(signal.SIGTERM, lambda *_: folder.ask_to_stop())
+        signal.signal(signal.SIGINT, lambda *_: folder.ask_to_stop())
+        ended = _run(folder, journal)
+        journal.append(ended)
+        folder.stop.unlink(missing_ok=True)
+        journal.close()
+    return 1 if ended.state == "failed" else 0
+
+
+def _run(folder: JobFolder, journal: Journal) -> Ended:
+    try:
+        outcome = _story(folder.read_about()["kind"])(folder, journal.append, folder.stop.exists)
+    except StudioError as error:
+        return Ended(state="failed", message=str(error))
+    except MemoryError:
+        return Ended(state="failed", message="Out of memory. Lower training.batch_size or data.max_length.")
+    except OSError as error:
+        traceback.print_exc()
+        return Ended(state="failed", message=_system_fault(error, folder))
+    except BaseException as error:  # noqa: BLE001 - the journal must end even for a bug; the log holds all of it
+        traceback.print_exc()
+        last = str(error).strip().splitlines()[:1] or [""]
+        return Ended(state="failed", message=f"{type(error).__name__}: {last[0]} (whole story in {folder.log})")
+    return Ended(state="stopped" if folder.stop.exists() else "finished", path=outcome and str(outcome))
+
+
+Story = Callable[[JobFolder, Callable[[Any], None], Callable[[], bool]], Any]
+
+
+def _story(kind: str) -> Story:
+    """The engine's function for a kind of job. Imported here, because these imports take seconds."""
+    if kind == "train":
+        from studio.engine.train import train
+
+        return lambda folder, emit, stopping: train(
+            folder.read_spec(),
+            checkpoints=folder.checkpoints,
+            adapter=folder.adapter,
+            record=folder.record,
+            emit=emit,
+            stopping=stopping,
+        )
+    if kind == "evaluate":
+        from studio.engine.evaluate import evaluate
+
+        return lambda folder, emit, stopping: evaluate(
+            (spec := folder.read_spec()),
+            trained=(run := find(spec.run)).read_spec(),
+            adapter=run.adapter_at(spec.checkpoint),
+            predictions=folder.predictions,
+            emit=emit,
+            stopping=stopping,
+        )
+    from studio.engine.export import export
+
+    return lambda folder, emit, stopping: export(
+        (spec := folder.read_spec()),
+        trained=(run := find(spec.run)).read_spec(),
+        adapter=run.adapter_at(spec.checkpoint),
+        target=export_target(spec),
+        emit=emit,
+        stopping=stopping,
+    )
+
+
+def _system_fault(error: OSError, folder: JobFolder) -> str:
+    place = error.filename or folder.path
+    return (
+        f"{error.strerror or error} at {place}. Earlier checkpoints are untouched; free space or rights, then resume."
+    )
+
+
+def _versions() -> dict[str, str]:
+    return {name: metadata.version(name) for name in VERSIONS}
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,16 @@
+"""Complete, commented specs to list, copy and edit: one YAML file each. Not here: what a spec may hold (studio.specs)."""
+
+from studio.errors import StudioError, unknown
+from studio.home import SHIPPED_PRESETS
+
+
+def names() -> list[str]:
+    """The presets that exist, sorted."""
+    return sorted(path.stem for path in SHIPPED_PRESETS.glob("*.yaml"))
+
+
+def text(name: str) -> str:
+    """A preset's YAML, comments and all. Raises: StudioError: there is none of this name."""
+    if name not in names():
+        raise StudioError(unknown("preset", name, names()))
+    return (SHIPPED_PRESETS / f"{name}.yaml").read_text(encoding="utf-8")

@@ -1,0 +1,84 @@
+"""Views and numbers as plotly figures, for comparison at rest. Pure. Not here: the chart that grows (live_chart.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import plotly.graph_objects as go
+
+from studio.jobs.monitor import JobView
+from studio.ui.texts import table
+
+
+MOST_POINTS = 2000
+"""Points of a series that a browser is given at once."""
+
+
+def losses(views: Sequence[JobView], *, language: str = "en") -> go.Figure:
+    """Training loss by step, one line per run; validation losses as marks of the same name."""
+    figure = _figure(table(language)["train.chart.step"], table(language)["train.chart.loss"])
+    for index, view in enumerate(views):
+        xs, ys = decimated([step.step for step in view.steps], [step.loss for step in view.steps])
+        mode = "lines" if len(xs) > 1 else "markers"
+        figure.add_scatter(x=xs, y=ys, name=view.id, mode=mode, legendgroup=view.id, line={"width": 1.6})
+        marks = [(each.step, each.scores["loss"]) for each in view.measured if each.step and "loss" in each.scores]
+        if marks:
+            figure.add_scatter(
+                x=[x for x, _ in marks],
+                y=[y for _, y in marks],
+                name=f"{view.id} ({table(language)['train.chart.validation']})",
+                mode="markers",
+                legendgroup=view.id,
+                marker={"symbol": "diamond", "size": 9, "color": _COLOURS[index % len(_COLOURS)]},
+            )
+            figure.data[-2].line.color = _COLOURS[index % len(_COLOURS)]
+    return figure
+
+
+def histogram(edges: Sequence[float], counts: Sequence[int], *, x: str, y: str, mark: float | None = None) -> go.Figure:
+    """Counts between edges, one more edge than counts. x and y: axis titles with units. mark: a vertical line."""
+    figure = _figure(x, y)
+    widths = [right - left for left, right in zip(edges, edges[1:], strict=False)]
+    figure.add_bar(x=list(edges[:-1]), y=list(counts), width=widths, offset=0, showlegend=False)
+    if mark is not None:
+        figure.add_vline(x=mark, line={"dash": "dash", "width": 1.5})
+    return figure
+
+
+def bars(groups: Mapping[str, Mapping[str, float]], *, y: str) -> go.Figure:
+    """One bar per name and group, groups side by side: {"base": {"loss": 2.1}, "adapter": {"loss": 0.4}}."""
+    figure = _figure("", y)
+    for name, scores in groups.items():
+        figure.add_bar(x=list(scores), y=list(scores.values()), name=name)
+    figure.update_layout(barmode="group")
+    return figure
+
+
+def decimated(xs: Sequence[int], ys: Sequence[float], most: int = MOST_POINTS) -> tuple[list[int], list[float]]:
+    """At most `most` points that keep every peak: the least and the greatest of each of equal stretches, in order."""
+    if len(xs) <= most:
+        return list(xs), list(ys)
+    stretches = most // 2
+    kept: list[int] = []
+    for index in range(stretches):
+        stretch = range(index * len(xs) // stretches, (index + 1) * len(xs) // stretches)
+        kept += sorted({min(stretch, key=ys.__getitem__), max(stretch, key=ys.__getitem__)})
+    return [xs[index] for index in kept], [ys[index] for index in kept]
+
+
+# told apart on light and on dark
+_COLOURS = ("#3366cc", "#c2410c", "#0f766e", "#7c3aed", "#a16207", "#be185d")
+
+
+def _figure(x: str, y: str) -> go.Figure:
+    return go.Figure(
+        layout={
+            "template": "none",
+            "margin": {"l": 56, "r": 12, "t": 24, "b": 44},
+            "height": 320,
+            "colorway": list(_COLOURS),
+            "legend": {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"},
+            "xaxis": {"title": {"text": x}},
+            "yaxis": {"title": {"text": y}},
+        }
+    )

@@ -1,0 +1,141 @@
+"""A run's view as the small pieces of markup and text that the Train tab shows. Pure; all data is escaped here.
+
+Not here: the chart (studio.ui.live_chart), and when anything is shown (studio.ui.tabs.train).
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Mapping
+
+from studio.events import Phase
+from studio.hardware import Choice, Hardware
+from studio.jobs.monitor import JobView
+from studio.ui.texts import table
+
+NOTHING = "–"
+
+
+def status(view: JobView | None, language: str) -> str:
+    """State, progress and the newest figures, with units, as one block whose cells never move."""
+    texts = table(language)
+    if view is None:
+        return f'<p class="quiet">{html.escape(texts["train.no_run"])}</p>'
+    cells = "".join(_cell(texts[f"train.figure.{name}"], value, name) for name, value in figures(view, language).items())
+    state = html.escape(texts[f"train.state.{view.state}"])
+    return (
+        f'<div class="run" data-state="{view.state}" data-step="{view.step}">'
+        f'<div class="run-head"><span class="state state-{view.state}">{state}</span>'
+        f'<span class="doing">{html.escape(doing(view, language))}</span></div>'
+        f"{_progress(view, texts)}<dl class='figures'>{cells}</dl></div>"
+    )
+
+
+def figures(view: JobView, language: str) -> dict[str, str]:
+    """The newest figures by name, formatted, with units; a dash for what is not known."""
+    last = view.steps[-1] if view.steps else None
+    total = f" / {view.total_steps:,}" if view.total_steps else ""
+    return {
+        "step": f"{view.step:,}{total}",
+        "epoch": f"{last.epoch:.2f}" if last else NOTHING,
+        "loss": f"{last.loss:.4f}" if last else NOTHING,
+        "learning_rate": f"{last.learning_rate:.2e}" if last else NOTHING,
+        "grad_norm": f"{last.grad_norm:.3g}" if last and last.grad_norm is not None else NOTHING,
+        "speed": f"{view.tokens_per_s:,.0f} {table(language)['train.unit.tokens_per_s']}" if view.tokens_per_s else NOTHING,
+        "left": duration(view.seconds_left, language) if view.seconds_left is not None else NOTHING,
+        "memory": f"{last.memory_gib:.1f} GiB" if last and last.memory_gib is not None else NOTHING,
+    }
+
+
+def doing(view: JobView, language: str) -> str:
+    """What a live job does now, or how a job ended."""
+    if view.ended is not None and not view.live:
+        return view.ended.message
+    return _phase(view.phase, language) if view.live and view.phase else ""
+
+
+def duration(seconds: float, language: str) -> str:
+    """`45 s`, `3 min 20 s`, `2 h 05 min`."""
+    texts = table(language)
+    whole = max(0, round(seconds))
+    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
+    if hours:
+        return f"{hours} {texts['train.unit.h']} {minutes:02d} {texts['train.unit.min']}"
+    if minutes:
+        return f"{minutes} {texts['train.unit.min']} {rest:02d} {texts['train.unit.s']}"
+    return f"{rest} {texts['train.unit.s']}"
+
+
+def samples(view: JobView | None, language: str) -> str:
+    """Answers to each fixed prompt, by step, so that the change reads downwards."""
+    texts = table(language)
+    if view is None or not view.samples:
+        return f'<p class="quiet">{html.escape(texts["train.no_samples"])}</p>'
+    blocks = []
+    for prompt in dict.fromkeys(each.prompt for each in view.samples):
+        answers = sorted((each for each in view.samples if each.prompt == prompt), key=lambda each: each.step)
+        rows = "".join(f"<tr><td>{each.step:,}</td><td>{html.escape(each.answer)}</td></tr>" for each in answers)
+        head = f"<tr><th scope='col'>{html.escape(texts['train.figure.step'])}</th><th scope='col'>{html.escape(texts['train.answer'])}</th></tr>"
+        blocks.append(f"<table class='samples'><caption>{html.escape(prompt)}</caption>{head}{rows}</table>")
+    return "".join(blocks)
+
+
+def notes(view: JobView | None, language: str) -> str:
+    """What the user should know: notes of the run, rows that were skipped, lines that could not be read."""
+    if view is None:
+        return ""
+    lines = list(view.notes)
+    if view.plan and view.plan.skipped_rows:
+        lines.append(table(language)["train.skipped_rows"].format(count=view.plan.skipped_rows))
+    if view.skipped_lines:
+        lines.append(table(language)["train.skipped_lines"].format(count=view.skipped_lines))
+    return paragraphs(lines)
+
+
+def paragraphs(lines: Iterable[str]) -> str:
+    """Lines of text as markup, escaped."""
+    return "".join(f'<p class="note">{html.escape(line)}</p>' for line in lines)
+
+
+def machine(hardware: Hardware, chosen: Mapping[str, Choice], language: str) -> str:
+    """What this machine is, and what each "auto" became on it, with the reason."""
+    texts = table(language)
+    parts = [f"<p class='quiet'>{html.escape(texts['train.machine'].format(hardware=hardware))}</p>"]
+    rows = "".join(
+        f"<li><b>{html.escape(texts[f'spec.{field}.label'])}</b>: {html.escape(choice.value)}"
+        f" <span class='quiet'>({html.escape(texts.get(f'reasons.{_slug(choice.why)}', choice.why))})</span></li>"
+        for field, choice in chosen.items()
+    )
+    return "".join(parts) + f"<ul class='choices'>{rows}</ul>"
+
+
+def _slug(text: str) -> str:
+    return "".join(letter if letter.isalnum() else "_" for letter in text.lower())
+
+
+def choice_label(view: JobView, language: str) -> str:
+    """A run in a list: its id and its state."""
+    return f"{view.id} · {table(language)[f'train.state.{view.state}']}"
+
+
+def _cell(label: str, value: str, name: str) -> str:
+    return f"<div data-figure='{name}'><dt>{html.escape(label)}</dt><dd>{html.escape(value)}</dd></div>"
+
+
+def _progress(view: JobView, texts: Mapping[str, str]) -> str:
+    done, total = view.step, view.total_steps
+    if not view.steps and view.phase and view.phase.total:
+        done, total = view.phase.done or 0, view.phase.total
+    label = html.escape(texts["train.figure.step"])
+    if not total:
+        waiting = "" if view.live else " value='0'"
+        return f"<progress aria-label='{label}' max='1'{waiting}></progress>"
+    return f"<progress aria-label='{label}' max='{total}' value='{min(done, total)}'></progress>"
+
+
+def _phase(phase: Phase, language: str) -> str:
+    known = table(language).get(f"train.phase.{phase.name}", phase.name)
+    if phase.done is None:
+        return known
+    of = f" / {phase.total:,}" if phase.total else ""
+    return f"{known} {phase.done:,}{of} {phase.unit}".rstrip()

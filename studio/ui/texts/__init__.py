@@ -1,0 +1,86 @@
+"""What the page says, in English and Chinese: `t` for what the browser renders, `say` for what Python composes.
+
+Texts live in en/NAME.yaml and zh/NAME.yaml, one file per tab; a nested key `state: {running: …}` in train.yaml is read
+as `train.state.running`. Labels and help of a spec's fields are `spec.PATH.label` and `spec.PATH.help`: English help is
+the field's docstring, so it exists once. Not here: what a StudioError says (the same text as in the shell).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import yaml
+from gradio.i18n import I18nData
+from pydantic import BaseModel
+
+from studio.errors import unknown
+from studio.specs import TrainSpec
+
+LANGUAGES = ("en", "zh")
+_FOLDER = Path(__file__).resolve().parent
+_PREFIX = "studio."  # Gradio's own keys, such as common.error, stay its own
+
+
+def t(key: str) -> I18nData:
+    """A marker that the browser replaces by the text in its own language. For labels, buttons, info and the like."""
+    if key not in table("en"):
+        raise KeyError(unknown("text", key, table("en")))
+    return I18nData(_PREFIX + key)
+
+
+def say(key: str, request: gr.Request | None = None, /, **values: Any) -> str:
+    """A text in the language of the request, with its {placeholders} filled in."""
+    return table(language(request))[key].format(**values)
+
+
+def language(request: gr.Request | None) -> str:
+    """`en` or `zh`: the language that the browser prefers."""
+    if request is None:
+        return "en"
+    first = (request.headers.get("accept-language") or "").split(",")[0]
+    return "zh" if first.strip().lower().startswith("zh") else "en"
+
+
+def i18n() -> gr.I18n:
+    """Everything `t` can name, for launch()."""
+    tables = {name: {_PREFIX + key: text for key, text in table(name).items()} for name in LANGUAGES}
+    return gr.I18n(**{"en": tables["en"], "zh": tables["zh"], "zh-CN": tables["zh"]})
+
+
+@cache
+def table(name: str) -> Mapping[str, str]:
+    """Every text of a language, by key."""
+    texts = dict(_spec_texts()) if name == "en" else {}
+    for path in sorted((_FOLDER / name).glob("*.yaml")):
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        texts |= dict(_flat(values, f"{path.stem}."))
+    return texts
+
+
+def _spec_texts() -> Iterator[tuple[str, str]]:
+    """English label and help of every field and section, from the names and docstrings in studio.specs."""
+    for section, info in TrainSpec.model_fields.items():
+        yield f"spec.{section}.label", humanised(section)
+        yield f"spec.{section}.help", info.description or ""
+        kind: Any = info.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            for field, inner in kind.model_fields.items():
+                yield f"spec.{section}.{field}.label", humanised(field)
+                yield f"spec.{section}.{field}.help", inner.description or ""
+
+
+def humanised(name: str) -> str:
+    """`learning_rate` as `Learning rate`."""
+    return name.replace("_", " ").capitalize()
+
+
+def _flat(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", str(value)

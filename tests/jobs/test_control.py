@@ -1,0 +1,106 @@
+"""Submitting, stopping and resuming, with recorded events in the place of a worker."""
+
+import threading
+import time
+
+import pytest
+
+from studio import specs
+from studio.errors import JobError
+from studio.events import Ended, Plan, Step
+from studio.jobs import control
+from studio.jobs import folder as folders
+from studio.jobs.executors.replay import Replay
+from studio.jobs.monitor import view_of
+from studio.specs import ExportSpec, TrainSpec
+
+T0 = 1_000_000.0
+PLAN = Plan(
+    time=T0, total_steps=40, rows=5, effective_batch_size=2, trainable_parameters=1, total_parameters=2, device="cpu"
+)
+
+
+def recorded(steps: int, *, last: str | None = "finished"):
+    events = [PLAN]
+    events += [Step(time=T0 + n, step=n, epoch=0.0, loss=1 / n, learning_rate=1e-4) for n in range(1, steps + 1)]
+    return [*events, Ended(time=T0 + steps, state=last)] if last else events
+
+
+def spec(name: str = "run") -> TrainSpec:
+    return specs.parse(TrainSpec, {"data": {"datasets": ["x"]}, "output": {"name": name}})
+
+
+class Dead:
+    """An executor whose worker dies before its first word."""
+
+    def start(self, folder):
+        folder.log.write_text("Killed\n")
+
+
+def test_a_job_is_followed_from_its_first_event_to_its_end(studio_home):
+    folder = control.submit(spec(), executor=Replay(recorded(5), speed=1000))
+    losses = [event.loss for event in control.follow(folder) if isinstance(event, Step)]
+    assert losses == [1 / n for n in range(1, 6)]
+    assert control.wait(folder).state == "finished"
+
+
+def test_f59_a_double_start_makes_one_run(studio_home):
+    executor, outcomes = Replay(recorded(200), speed=20), []
+
+    def start():
+        try:
+            outcomes.append(control.submit(spec(), executor=executor).id)
+        except JobError as error:
+            outcomes.append(str(error))
+
+    threads = [threading.Thread(target=start) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    runs = [folder.id for folder in folders.every()]
+    assert len(runs) == 1 and sum("before you start another run" in outcome for outcome in outcomes) == 4
+    control.stop(runs[0])
+
+
+def test_stop_ends_a_run_at_its_next_step_and_resume_starts_a_further_attempt(studio_home):
+    folder = control.submit(spec(), executor=Replay(recorded(1000), speed=20))
+    until = time.time() + 10
+    while not view_of(folder).steps and time.time() < until:
+        time.sleep(0.02)
+    control.stop(folder.id)
+    list(control.follow(folder))
+    assert view_of(folder).state == "stopped"
+    control.resume(folder.id, executor=Replay(recorded(3), speed=1000))
+    while view_of(folder).live:
+        time.sleep(0.02)
+    view = view_of(folder)
+    assert (view.state, view.attempt, view.step) == ("finished", 2, 3)
+
+
+def test_a_finished_run_is_not_resumed(studio_home):
+    folder = control.submit(spec(), executor=Replay(recorded(2), speed=1000))
+    control.wait(folder)
+    with pytest.raises(JobError, match="has finished"):
+        control.resume(folder.id)
+    with pytest.raises(JobError, match="is not running"):
+        control.stop(folder.id)
+
+
+def test_a_failed_run_raises_its_own_message(studio_home):
+    ended = Ended(time=T0, state="failed", message="Row 3 is odd.")
+    with pytest.raises(JobError, match="Row 3 is odd"):
+        control.wait(control.submit(spec(), executor=Replay([ended])))
+
+
+def test_a_worker_that_dies_unheard_is_told_with_its_log(studio_home, monkeypatch):
+    monkeypatch.setattr("studio.jobs.monitor.STARTING_S", 0.2)
+    folder = control.submit(spec(), executor=Dead())
+    with pytest.raises(JobError, match="died while it was starting(.|\n)*Killed"):
+        control.wait(folder)
+
+
+def test_an_export_of_an_unknown_run_is_refused_before_a_job_is_made(studio_home):
+    with pytest.raises(JobError, match="Unknown job"):
+        control.submit(ExportSpec(run="nothing"))
+    assert list(folders.every()) == []

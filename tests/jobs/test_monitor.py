@@ -1,0 +1,118 @@
+"""From events to views."""
+
+import time
+
+import pytest
+from filelock import FileLock
+
+from studio.events import Ended, Measured, Plan, Sample, Started, Step
+from studio.jobs import folder as folders
+from studio.jobs.journal import Journal
+from studio.jobs.monitor import JobView, Monitor, fold, log_tail, view_of
+from studio.specs import TrainSpec, parse
+
+
+def step(number: int, loss: float = 1.0, **more) -> Step:
+    return Step(step=number, epoch=0.0, loss=loss, learning_rate=1e-4, **more)
+
+
+PLAN = Plan(total_steps=10, rows=5, effective_batch_size=2, trainable_parameters=1, total_parameters=2, device="cpu")
+
+
+@pytest.fixture
+def job(studio_home):
+    return folders.create("train", parse(TrainSpec, {"data": {"datasets": ["x"]}}), "job")
+
+
+def begin(job, attempt=1):
+    journal = Journal(job.events, attempt)
+    journal.append(Started(pid=1, host="h"))
+    return journal
+
+
+def test_steps_that_repeat_after_a_resume_keep_the_newer_value():
+    view = JobView("a", "train", "a", 0.0)
+    view = fold(view, [step(1, 9.0), step(2, 8.0), step(3, 7.0)])
+    assert view.generation == 0
+    view = fold(view, [step(2, 5.0)])
+    assert [(each.step, each.loss) for each in view.steps] == [(1, 9.0), (2, 5.0)] and view.generation == 1
+
+
+def test_a_view_is_never_changed_in_place():
+    before = fold(JobView("a", "train", "a", 0.0), [step(1)])
+    fold(before, [step(2), Sample(step=2, prompt="p", answer="a")])
+    assert len(before.steps) == 1 and before.samples == ()
+
+
+def test_scores_and_samples_of_one_step_are_kept_once():
+    twice = [Measured(step=1, scores={"loss": 2.0}), Measured(step=1, scores={"loss": 1.0})]
+    view = fold(JobView("a", "train", "a", 0.0), twice)
+    assert [each.scores for each in view.measured] == [{"loss": 1.0}]
+
+
+def test_time_left_comes_from_the_median_step():
+    steps = [step(number, seconds=2.0) for number in range(1, 5)] + [step(5, seconds=100.0)]
+    view = fold(JobView("a", "train", "a", 0.0, state="running"), [PLAN, *steps])
+    assert view.seconds_left == 10.0 and view.total_steps == 10
+
+
+def test_a_dead_worker_is_interrupted_and_a_living_one_runs(job):
+    begin(job)
+    with FileLock(job.lock):
+        assert view_of(job).state == "running"
+        job.ask_to_stop()
+        assert view_of(job).state == "stopping"
+    past = time.time() - 100
+    for path in (job.about,):
+        values = path.read_text().replace(str(job.read_about()["created"]), str(past))
+        path.write_text(values)
+    assert view_of(job).state == "interrupted"
+
+
+def test_the_last_word_of_an_attempt_is_the_state(job):
+    journal = begin(job)
+    journal.append(Ended(state="failed", message="no space"))
+    view = view_of(job)
+    assert view.state == "failed" and view.ended.message == "no space"
+
+
+def test_a_job_that_was_just_resumed_is_starting_again(job):
+    journal = begin(job)
+    journal.append(Ended(state="stopped", time=time.time() - 60))
+    assert view_of(job).state == "stopped"
+    job.started.touch()
+    assert view_of(job).state == "starting"
+
+
+def test_the_monitor_sees_new_jobs_and_new_events(job):
+    monitor = Monitor(interval_s=0.02).start()
+    assert [view.id for view in monitor.views()] == [job.id]
+    journal = begin(job)
+    journal.append(step(1, 0.5))
+    until = time.time() + 5
+    while not monitor.get(job.id).steps and time.time() < until:
+        time.sleep(0.02)
+    assert monitor.get(job.id).steps[0].loss == 0.5
+
+
+def test_a_damaged_job_is_shown_and_does_not_hide_the_others(job, studio_home):
+    broken = folders.create("train", parse(TrainSpec, {}), "broken")
+    broken.about.write_text("{")
+    unreadable = folders.create("train", parse(TrainSpec, {}), "odd")
+    unreadable.spec.write_text("training: {epochs: -1}")
+    views = {view.id: view for view in Monitor().refresh().views()}
+    assert set(views) == {job.id, broken.id, unreadable.id}
+    assert "damaged" in views[broken.id].notes[0] and "training.epochs" in views[unreadable.id].notes[0]
+
+
+def test_a_restarted_monitor_tells_the_same(job):
+    journal = begin(job)
+    for number in range(1, 50):
+        journal.append(step(number))
+    first, second = Monitor().refresh().get(job.id), Monitor().refresh().get(job.id)
+    assert first == second and len(first.steps) == 49
+
+
+def test_the_log_tail_shows_the_last_state_of_a_progress_bar(job):
+    job.log.write_bytes(b"one\n10 %\r50 %\r100 %\nlast\n")
+    assert log_tail(job, lines=2) == "100 %\nlast"
