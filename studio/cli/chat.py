@@ -120,7 +120,8 @@ def _show(columns: list[Column], front: int) -> int:
             break
         print()
         last = column.last
-        output.note(f"  {last.tokens} tokens, {last.tokens_per_s or 0:.1f} tokens/s, first after {last.first_token_s or 0:.2f} s")
+        speed, first = last.tokens_per_s or 0.0, last.first_token_s or 0.0
+        output.note(f"  {last.tokens} tokens, {speed:.1f} tokens/s, first after {first:.2f} s")
         front += 1
     return front
 

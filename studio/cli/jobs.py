@@ -1,4 +1,4 @@
-"""`studio jobs`: list, show, stop, resume and read jobs of every kind. Not here: starting new ones (studio.cli.runs)."""
+"""`studio jobs`: list, show, stop, resume and read jobs of every kind. Not here: starting new ones (runs.py)."""
 
 from __future__ import annotations
 

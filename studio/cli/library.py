@@ -8,8 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
+from studio import specs
 from studio.cli import output
-from studio.errors import DataError, StudioError, TemplateError
+from studio.errors import DataError, ModelError, StudioError, TemplateError
 
 data = typer.Typer(help="Registered datasets.", no_args_is_help=True)
 templates = typer.Typer(help="Prompt templates.", no_args_is_help=True)
@@ -43,7 +44,7 @@ def show_dataset(
     from studio.data import registry
 
     dataset = registry.get(name)
-    rows = list(registry.rows(dataset, start, count))
+    rows = [_row(row) for row in registry.rows(dataset, start, count)]
     if as_json:
         output.emit(_dataset(dataset) | {"preview": rows})
         return
@@ -51,7 +52,7 @@ def show_dataset(
         if value not in ("", None):
             output.line(f"{key + ':':<13}{value}")
     for row in rows:
-        output.line(json.dumps(row, ensure_ascii=False, default=str))
+        output.line(f"row {row['row']}: {row['fault'] or json.dumps(row['values'], ensure_ascii=False, default=str)}")
 
 
 @data.command("add")
@@ -115,10 +116,7 @@ def show_template(name: Name, as_json: Json = False) -> None:
 def render(
     name: Name,
     messages: Annotated[Path, typer.Option(metavar="FILE", help='A JSON file: [{"role": …, "content": …}, …].')],
-    model: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Take special tokens, or with the name auto the template, from it."),
-    ] = None,
+    model: Annotated[str | None, typer.Option(metavar="NAME", help="Use this model's special tokens.")] = None,
     generation_prompt: Annotated[
         bool, typer.Option("--generation-prompt", help="End where the answer begins.")
     ] = False,
@@ -128,10 +126,10 @@ def render(
     from studio import templates as all_templates
 
     turns = _conversation(messages)
-    tokenizer = _tokenizer(model) if model or name == "auto" else None
-    template = all_templates.own(_folder(model)) if name == "auto" else all_templates.load(name)
-    specials = {"specials": tokenizer.specials} if tokenizer else {}
-    text = all_templates.render(template, turns, add_generation_prompt=generation_prompt, **specials)
+    tokenizer = _tokenizer(model or specs.BUNDLED_MODEL) if model or name == all_templates.AUTO else None
+    template = all_templates.resolve(name, tokenizer) if tokenizer else all_templates.load(name)
+    specials = tokenizer.specials if tokenizer else None
+    text = all_templates.render(template, turns, add_generation_prompt=generation_prompt, specials=specials)
     if as_json:
         output.emit({"template": name, "text": text})
     else:
@@ -178,6 +176,10 @@ def _dataset(dataset: Any) -> dict[str, Any]:
     return {name: getattr(dataset, name) for name in fields} | {"path": str(dataset.path)}
 
 
+def _row(row: Any) -> dict[str, Any]:
+    return {"row": row.number, "values": row.values, "fault": row.fault}
+
+
 def _template(template: Any) -> dict[str, Any]:
     return {
         "name": template.name,
@@ -197,6 +199,8 @@ def _pair(item: str) -> tuple[str, str]:
 
 def _conversation(path: Path) -> list[Any]:
     """The messages in a JSON file. Raises: TemplateError: it holds something else."""
+    from studio.data.example import Message
+
     try:
         turns = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
@@ -208,4 +212,15 @@ def _conversation(path: Path) -> list[Any]:
     )
     if not shaped or not turns:
         raise TemplateError(f'{path} must hold a list of messages such as {{"role": "user", "content": "Hello"}}.')
-    return turns
+    return [Message(turn["role"], turn["content"]) for turn in turns]
+
+
+def _tokenizer(model: str) -> Any:
+    """The tokenizer of a model that lies on this machine. Raises: ModelError: it does not."""
+    from studio.engine.models.resolve import peek
+    from studio.templates import TextTokenizer
+
+    found = peek(model)
+    if not found.ready:
+        raise ModelError(f"{model} is not on this machine yet. A first run or chat with it brings it here.")
+    return TextTokenizer.from_folder(Path(found.where))

@@ -1,4 +1,4 @@
-"""`studio train`, `studio evaluate` and `studio export`: options to a spec, a spec to a job. Not here: what a job does."""
+"""`studio train`, `evaluate` and `export`: options to a spec, a spec to a job. Not here: what a job does."""
 
 from __future__ import annotations
 

@@ -113,7 +113,10 @@ class _Strict:
     def __init__(self) -> None:
         self.fault: str | None = None
         self.decode = json.JSONDecoder(
-            object_pairs_hook=self._pairs, parse_constant=self._constant, parse_int=self._whole, parse_float=self._number
+            object_pairs_hook=self._pairs,
+            parse_constant=self._constant,
+            parse_int=self._whole,
+            parse_float=self._number,
         ).raw_decode
 
     def _note(self, fault: str) -> None:
@@ -132,7 +135,9 @@ class _Strict:
 
     def _whole(self, digits: str) -> int:
         if len(digits) > MAX_DIGITS:
-            self._note(f"holds a whole number of {len(digits)} digits. At most {MAX_DIGITS} are read; write it as text.")
+            self._note(
+                f"holds a whole number of {len(digits)} digits. At most {MAX_DIGITS} are read; write it as text."
+            )
             return 0
         return int(digits)
 

@@ -1,7 +1,7 @@
 """Read the rows of a file, one at a time: .json, .jsonl, .csv, .tsv and .parquet.
 
 A row that cannot be read is a Row with a fault and the others go on; a file that cannot be read is a DataError. Where
-a .json or .jsonl file holds the other of the two, its content decides. Not here: what a row means (studio.data.formats).
+a .json or .jsonl file holds the other of the two, its content decides. Not here: what a row means (formats).
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def _rows(path: Path, suffix: str) -> Iterator[Row]:
 
 
 def _text(path: Path, newline: str | None = None) -> IO[str]:
-    return io.open(path, encoding=decoding.encoding(path), newline=newline)  # noqa: UP020, PTH123
+    return io.open(path, encoding=decoding.encoding(path), newline=newline)  # noqa: UP020
 
 
 # --- JSON ---

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -22,10 +23,12 @@ from studio.data.example import BadRow, Example, RowFault
 from studio.data.formats import Detection
 from studio.data.readers import Row
 from studio.errors import DataError, unknown
-from studio.home import NAME, SHIPPED_DATA, checked_name, home
+from studio.home import SHIPPED_DATA, checked_name, home
 
 PREVIEW_ROWS = 200
 LISTED_FAULTS = 200
+UPLOAD = re.compile(r"[0-9a-f]{64}\.[a-z]+")
+"""An upload is stored under the sha256 of its content."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +172,7 @@ def examples(dataset: Dataset, *, max_samples: int | None = None) -> Loaded:
     Raises: DataError: the file is gone, was changed since it was registered, or cannot be read.
     """
     if readers.sha256(dataset.path) != dataset.sha256:
-        raise DataError(f"The rows of dataset '{dataset.name}' were changed since it was added. Remove and add it again.")
+        raise DataError(f"The rows of dataset '{dataset.name}' changed since it was added. Remove and add it again.")
     how = Detection(dataset.format, 1.0, "", dataset.columns, dataset.tags)
     loaded = Loaded()
     for row in readers.read(dataset.path):
@@ -257,7 +260,7 @@ def _measured(path: Path, size: int, modified: int) -> tuple[int, str]:
 
 
 def _shipped() -> dict[str, Dataset]:
-    """The datasets of data/dataset_info.json, in its order. Its layout is LLaMA-Factory's; `studio` holds our own keys."""
+    """The datasets of data/dataset_info.json, in its order: LLaMA-Factory's layout, and our own keys under `studio`."""
     listing = json.loads((SHIPPED_DATA / "dataset_info.json").read_text(encoding="utf-8"))
     found = {}
     for name, entry in listing.items():
@@ -302,7 +305,7 @@ def _entry(path: Path) -> Dataset | None:
     texts = (dataset.name, dataset.format, dataset.sha256, dataset.title, file_name)
     whole = all(isinstance(each, str) for each in texts) and isinstance(dataset.rows, int)
     maps = isinstance(dataset.columns, dict) and isinstance(dataset.tags, dict)
-    safe = whole and maps and NAME.fullmatch(file_name) and dataset.name == path.stem
+    safe = whole and maps and UPLOAD.fullmatch(file_name) and dataset.name == path.stem
     return dataset if safe and dataset.format in formats.FORMATS else None
 
 

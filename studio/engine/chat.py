@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from studio import hardware
+from studio.data.example import Message
 from studio.engine import quiet  # noqa: F401 - before the libraries
 from studio.engine.generate import BASE, Request, decode
 from studio.engine.models.load import check_base, load_base, load_tokenizer
 from studio.engine.models.resolve import resolve
-from studio.engine.trained import template_of, with_adapter
+from studio.engine.trained import with_adapter
 from studio.specs import ModelSpec, QuantizationSpec, Sampling, TrainSpec
-from studio.templates import Template, TextTokenizer, generation_prompt, own, stop_tokens
+from studio.templates import AUTO, TextTokenizer, generation_prompt, stop_tokens
+from studio.templates import resolve as resolve_template
 
 
 @dataclass
@@ -25,7 +27,7 @@ class Turn:
     """A conversation that waits for its answer. model: `base` or the name of an added adapter."""
 
     model: str
-    messages: list[dict[str, str]]
+    messages: list[Message]
     sampling: Sampling = field(default_factory=Sampling)
     cancelled: Callable[[], bool] = lambda: False
 
@@ -47,7 +49,6 @@ class Chat:
     def __init__(self, model: ModelSpec, quantization: QuantizationSpec, progress: Callable[..., None]):
         self.folder = resolve(model.name, model.revision, progress=progress)
         self._text_tokenizer: TextTokenizer = load_tokenizer(self.folder)[1]
-        self._own = own(self.folder)
         progress("load")
         dtype = hardware.choices(TrainSpec(model=model), hardware.detect())["model.dtype"].value
         self._model: Any = load_base(self.folder, dtype=dtype, quantization=quantization).eval()
@@ -84,7 +85,7 @@ class Chat:
 
     def _request(self, turn: Turn) -> Request:
         run = self._runs.get(turn.model)
-        template = self._template(run)
+        template = resolve_template(run.template.name if run else AUTO, self._text_tokenizer)
         prompt = generation_prompt(
             turn.messages, template, self._text_tokenizer, system=run.template.system if run else None
         )
@@ -92,9 +93,6 @@ class Chat:
         # a model without any adapter on it knows no adapter names
         name = (_key(turn.model) if run else BASE) if self._runs else None
         return Request(prompt, name, turn.sampling, stop, turn.cancelled)
-
-    def _template(self, run: TrainSpec | None) -> Template:
-        return template_of(run, self.folder) if run else self._own
 
 
 def _key(name: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from studio.data import registry
-from studio.data.example import Example
+from studio.data.example import Example, Message
 from studio.engine.generate import BASE, Request, complete
 from studio.engine.metrics.likelihood import Likelihood, likelihoods, total
 from studio.engine.rows import examples_of
@@ -31,7 +31,7 @@ class _Row:
 
     number: int
     encoded: Encoded
-    messages: list[dict[str, str]] | None
+    messages: tuple[Message, ...] | None
     reference: str
 
 
@@ -105,12 +105,12 @@ def _rows(examples: list[Example], trained: TrainSpec, opened: Trained, emit: Em
         if not any(encoded.supervised[1:]):
             without += 1
             continue
-        messages = [message.as_dict() for message in example.messages or ()]
-        last = max((i for i, m in enumerate(messages) if m["role"] == "assistant"), default=None)
+        messages = example.messages
+        last = max((place for place, message in enumerate(messages) if message.role == "assistant"), default=None)
         if last is None:
             yield _Row(number, encoded, None, "")
         else:
-            yield _Row(number, encoded, messages[:last], messages[last]["content"])
+            yield _Row(number, encoded, messages[:last], messages[last].content)
     if without:
         emit(Note(text=f"{without} rows have no supervised token within the cutoff and are left out."))
 
@@ -142,7 +142,7 @@ def _answers(opened: Trained, batch: list[_Row], spec: EvaluateSpec, trained: Tr
 
 
 def _line(index: int, row: _Row, losses: dict[str, list[Likelihood]], answers: dict[Any, str]) -> dict[str, Any]:
-    prompt = row.messages[-1]["content"] if row.messages else row.encoded.text
+    prompt = row.messages[-1].content if row.messages else row.encoded.text
     line: dict[str, Any] = {"row": row.number, "prompt": prompt, "reference": row.reference}
     for subject in SUBJECTS:
         line[subject] = {"loss": round(losses[subject][index].loss, 6), "answer": answers.get((subject, index))}

@@ -12,7 +12,7 @@ from datasets import Dataset
 
 from studio.data import registry
 from studio.data.example import Example
-from studio.data.split import split
+from studio.data.split import key, split
 from studio.errors import DataError
 from studio.events import Emit, Phase
 from studio.specs import DataSpec, TrainSpec
@@ -50,7 +50,7 @@ def examples_of(data: DataSpec) -> tuple[list[Example], list[Example], dict[str,
         found += [example for _, example in loaded.examples]
     if not found:
         raise DataError(f"{', '.join(data.datasets)}: no valid row. Look at the faults on the Data tab.")
-    train, held = split(found, data.validation_share, data.seed)
+    train, held = split([key(example) for example in found], data.validation_share, data.seed)
     return [found[index] for index in train], [found[index] for index in held], hashes, faulty
 
 

@@ -13,18 +13,21 @@ from pathlib import Path
 from typing import Any
 
 from studio import hardware
+from studio.data.example import Message
 from studio.engine import quiet  # noqa: F401 - before the libraries
 from studio.engine.callbacks import Keeper, Reporter, Sampler, Stopper, complete_checkpoints
 from studio.engine.methods import peft_config
 from studio.engine.models.load import load_base, load_tokenizer, record_base
+from studio.engine.models.quantize import keep_trainable
 from studio.engine.models.resolve import resolve
 from studio.engine.rows import Rows, prepare
 from studio.engine.stages import STAGES
-from studio.engine.trained import phases, template_of
+from studio.engine.trained import phases
 from studio.errors import Fault, SpecError
 from studio.events import Emit, Note, Phase, Plan
 from studio.specs import TrainSpec
 from studio.templates import Template, TextTokenizer, generation_prompt, stop_tokens
+from studio.templates import resolve as resolve_template
 
 
 def train(
@@ -51,7 +54,7 @@ def train(
     base = resolve(spec.model.name, spec.model.revision, progress=phases(emit))
     _refuse_cutoff_beyond(spec, base)
     tokenizer, text_tokenizer = load_tokenizer(base)
-    template = template_of(spec, base)
+    template = resolve_template(spec.template.name, text_tokenizer)
     emit(Phase(name="tokenize"))
     rows = prepare(spec, text_tokenizer, template, emit)
     _tell_about(rows, spec, emit)
@@ -59,7 +62,8 @@ def train(
         return None
     emit(Phase(name="load"))
     model = load_base(base, dtype=choices["model.dtype"].value, quantization=spec.quantization)
-    tokenizer.chat_template = template.text
+    keep_trainable(model)
+    tokenizer.chat_template = template.portable
     trainer = STAGES[spec.stage.kind](
         spec,
         model=model,
@@ -134,7 +138,7 @@ def _tell_about(rows: Rows, spec: TrainSpec, emit: Emit) -> None:
 
 def _prompts(spec: TrainSpec, template: Template, tokenizer: TextTokenizer) -> tuple[list[list[int]], frozenset[int]]:
     prompts = [
-        generation_prompt([{"role": "user", "content": text}], template, tokenizer, system=spec.template.system)
+        generation_prompt([Message("user", text)], template, tokenizer, system=spec.template.system)
         for text in spec.evaluation.prompts
     ]
     return prompts, frozenset(stop_tokens(template, tokenizer))

@@ -17,7 +17,8 @@ from studio.engine.models.resolve import resolve
 from studio.errors import ModelError
 from studio.events import Emit, Note, Phase
 from studio.specs import TrainSpec
-from studio.templates import Template, TextTokenizer, load, own
+from studio.templates import Template, TextTokenizer
+from studio.templates import resolve as resolve_template
 
 ADAPTER = "adapter"
 """The name under which the run's adapter is loaded."""
@@ -44,7 +45,7 @@ def open_trained(spec: TrainSpec, adapter: Path, emit: Emit, *, dtype: str | Non
     base = resolve(spec.model.name, spec.model.revision, progress=phases(emit))
     check_base(adapter, base)
     tokenizer, text_tokenizer = load_tokenizer(base)
-    template = template_of(spec, base)
+    template = resolve_template(spec.template.name, text_tokenizer)
     emit(Phase(name="load"))
     chosen = dtype or hardware.choices(spec, hardware.detect())["model.dtype"].value
     quantization = None
@@ -73,11 +74,6 @@ def with_adapter(model: Any, adapter: Path, name: str = ADAPTER) -> Any:
         shapes = [line.strip() for line in str(error).splitlines() if "size mismatch" in line]
         raise ModelError(f"{adapter} does not fit this base: {(shapes or [str(error)])[0][:300]}") from error
     return model.eval()
-
-
-def template_of(spec: TrainSpec, base: Path) -> Template:
-    """The template that the run was trained with."""
-    return own(base) if spec.template.name == "auto" else load(spec.template.name)
 
 
 def phases(emit: Emit) -> Callable[[str, int | None, int | None], None]:

@@ -1,4 +1,4 @@
-"""Complete, commented specs to list, copy and edit: one YAML file each. Not here: what a spec may hold (studio.specs)."""
+"""Complete, commented specs to list, copy and edit, one YAML file each. Not here: what one may hold (studio.specs)."""
 
 from studio.errors import StudioError, unknown
 from studio.home import SHIPPED_PRESETS

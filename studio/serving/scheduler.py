@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from studio.data.example import Message
 from studio.errors import ServingError, StudioError
 from studio.jobs import folder as folders
 from studio.specs import ModelSpec, QuantizationSpec, Sampling, TrainSpec
@@ -27,7 +28,7 @@ class Answer:
     """The pieces of one request, to be iterated in the event loop that asked."""
 
     model: str
-    messages: list[dict[str, str]]
+    messages: list[Message]
     sampling: Sampling
     loop: asyncio.AbstractEventLoop
     pieces: asyncio.Queue[Any] = field(default_factory=asyncio.Queue)
@@ -100,9 +101,7 @@ class Scheduler:
     def end(self) -> None:
         self._ending.set()
 
-    def ask(
-        self, model: str, messages: list[dict[str, str]], sampling: Sampling, loop: asyncio.AbstractEventLoop
-    ) -> Answer:
+    def ask(self, model: str, messages: list[Message], sampling: Sampling, loop: asyncio.AbstractEventLoop) -> Answer:
         """Queue a conversation. Raises: ServingError: the base is not loaded."""
         if self.error or not self.ready:
             raise ServingError(self.error or f"{self._base} is still loading ({self.phase}). Try again in a moment.")

@@ -26,6 +26,7 @@ from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Route
 
 from studio import specs
+from studio.data.example import Message
 from studio.errors import ServingError, StudioError
 from studio.jobs.folder import write_atomically
 from studio.serving.address import Address, address_file, lock_file
@@ -165,7 +166,7 @@ def _model(body: dict[str, Any]) -> str:
     return name
 
 
-def _messages(body: dict[str, Any]) -> list[dict[str, str]]:
+def _messages(body: dict[str, Any]) -> list[Message]:
     messages = body.get("messages")
     if not isinstance(messages, list) or not messages:
         raise ServingError("messages must be a list with at least one message.")
@@ -174,7 +175,7 @@ def _messages(body: dict[str, Any]) -> list[dict[str, str]]:
             raise ServingError(f"Message {number} needs a role: system, user or assistant.")
         if not isinstance(message.get("content"), str):
             raise ServingError(f"Message {number} needs a content that is text.")
-    return [{"role": message["role"], "content": message["content"]} for message in messages]
+    return [Message(message["role"], message["content"]) for message in messages]
 
 
 def _sampling(body: dict[str, Any]) -> Sampling:

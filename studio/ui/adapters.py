@@ -1,4 +1,4 @@
-"""The lists of runs and checkpoints that the Evaluate, Chat and Export tabs choose from. Not here: what is done with one."""
+"""The runs and checkpoints that the Evaluate, Chat and Export tabs choose from. Not here: what is done with one."""
 
 from __future__ import annotations
 

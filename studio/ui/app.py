@@ -5,16 +5,28 @@ Not here: what a tab holds (studio.ui.tabs), and any computation: long work is a
 
 from __future__ import annotations
 
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from starlette.middleware import Middleware
 
+from studio.errors import StudioError
+from studio.home import home
 from studio.jobs.control import Executor
 from studio.jobs.executors import local
 from studio.jobs.monitor import Monitor
-from studio.ui.page import Page
+from studio.ui import api, security
+from studio.ui.page import Page, log_file
 from studio.ui.texts import i18n, t
 
 TABS = [
@@ -23,34 +35,171 @@ TABS = [
     if find_spec(f"studio.ui.tabs.{name}")
 ]
 
+LARGEST_UPLOAD = "2gb"
+_HERE = Path(__file__).resolve().parent
 
-def build(*, monitor: Monitor | None = None, executor: Any = local) -> gr.Blocks:
-    """The whole page. monitor: one that is running already; without it, a new one is started."""
+
+@dataclass(frozen=True)
+class Served:
+    """A page that is being served."""
+
+    url: str
+    close: Callable[[], None]
+
+
+def build(*, monitor: Monitor | None = None, executor: Executor = local, client: Any = None) -> gr.Blocks:
+    """The whole page. monitor: one that is running already. client: another way to a chat server than our own."""
     with gr.Blocks(title="Finetune Studio", fill_width=True, analytics_enabled=False) as demo:
         with gr.Tabs(elem_id="tabs") as tab_set:
-            page = Page(demo, monitor or Monitor().start(), executor, tab_set)
-            widgets = {}
-            for tab in TABS:
-                name = tab.__name__.rpartition(".")[2]
-                with gr.Tab(t(f"common.tab.{name}"), id=name, elem_id=f"tab-{name}") as page.tabs[name]:
-                    widgets[name] = tab.build(page)
+            page = Page(demo, monitor or Monitor().start(), executor, tab_set, client=client)
+            widgets = {name: _build_tab(page, name, tab) for name, tab in _named_tabs().items()}
         for tab in TABS:
             tab.wire(page, widgets)
-        for load in page.loads:
-            demo.load(load.fn, load.inputs, load.outputs, api_visibility="private", show_progress="hidden")
+        page.on_load(_tab_in_address, None, tab_set)
+        for number, load in enumerate(page.loads):
+            demo.load(
+                load.fn,
+                load.inputs,
+                load.outputs,
+                api_name=f"load_{number}",
+                api_visibility="private",
+                show_progress="hidden",
+                concurrency_limit=None,
+            )
+        api.register(page)
     return demo
 
 
 def launch(host: str = "127.0.0.1", port: int = 7860, browser: bool = True, executor: Executor = local) -> None:
-    """Serve the page until it is interrupted."""
-    demo = build(executor=executor)
+    """Serve the page until it is interrupted.
+
+    Raises: StudioError: the port is taken, or the host can be reached by others and there is no password.
+    """
+    served = serve(host, port, browser=browser, executor=executor)
+    if security.hosts_for(host) is None:
+        print(f"{host} can be reached from other machines, and the password travels unencrypted. Put TLS before it.")
+    print(f"Finetune Studio is at {served.url}", flush=True)
+    try:
+        while True:
+            time.sleep(3600)
+    except KeyboardInterrupt:
+        print("Closed. Runs go on; `studio ui` shows them again.")
+    finally:
+        served.close()
+
+
+def serve(
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    *,
+    browser: bool = False,
+    executor: Executor = local,
+    monitor: Monitor | None = None,
+    client: Any = None,
+) -> Served:
+    """Serve the page from a thread of this process. port 0: any free one."""
+    auth = security.credentials(host)
+    port = _free_port(host, port)
+    _prepare_process()
+    demo = build(executor=executor, monitor=monitor, client=client)
+    demo.queue(default_concurrency_limit=4, max_size=256)
     demo.launch(
         server_name=host,
         server_port=port,
         inbrowser=browser,
+        auth=auth,
+        theme=theme(),
+        css_paths=_HERE / "studio.css",
+        js=(_HERE / "page.js").read_text(encoding="utf-8"),
+        head_paths=_HERE / "head.html",
         i18n=i18n(),
-        ssr_mode=False,
+        footer_links=["api", "settings"],
         run_history=False,
+        ssr_mode=False,
         share=False,
+        mcp_server=False,
+        enable_monitoring=False,
+        show_error=True,
         quiet=True,
+        prevent_thread_lock=True,
+        max_file_size=LARGEST_UPLOAD,
+        allowed_paths=[str(home().exports)],
+        app_kwargs={"middleware": [Middleware(security.SameSite, hosts=security.hosts_for(host))]},
     )
+    shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
+    return Served(f"http://{shown}:{port}", demo.close)
+
+
+def theme() -> gr.themes.Base:
+    """System fonts, small gaps, one blue accent."""
+    base = gr.themes.Base(
+        primary_hue="blue",
+        neutral_hue="zinc",
+        spacing_size="sm",
+        radius_size="sm",
+        text_size="md",
+        font=["system-ui", "sans-serif"],
+        font_mono=["ui-monospace", "monospace"],
+    )
+    return base.set(
+        body_text_color_subdued="*neutral_500",
+        block_info_text_color="*neutral_500",
+        block_info_text_color_dark="*neutral_400",
+        block_label_text_color="*neutral_800",
+        block_title_text_color="*neutral_800",
+        button_large_text_weight="500",
+        button_small_text_weight="500",
+    )
+
+
+def _named_tabs() -> dict[str, Any]:
+    return {tab.__name__.rpartition(".")[2]: tab for tab in TABS}
+
+
+def _build_tab(page: Page, name: str, tab: Any) -> Any:
+    with gr.Tab(t(f"common.tab.{name}"), id=name, elem_id=f"tab-{name}") as page.tabs[name]:
+        return tab.build(page)
+
+
+def _tab_in_address(request: gr.Request) -> Any:
+    wanted = request.query_params.get("tab")
+    return gr.Tabs(selected=wanted) if wanted in _named_tabs() else gr.skip()
+
+
+def _free_port(host: str, port: int) -> int:
+    """The port itself, or any free one for 0. Raises: StudioError: it is taken; the text names the next free one."""
+    if port == 0 or _is_free(host, port):
+        return port or _ask_for_port(host)
+    other = next((each for each in range(port + 1, min(port + 100, 65_536)) if _is_free(host, each)), None)
+    hint = f"Try --port {other}" if other else "Choose another with --port"
+    raise StudioError(f"Port {port} is in use. {hint}")
+
+
+def _is_free(host: str, port: int) -> bool:
+    try:
+        with socket.create_server((host.strip("[]"), port), family=_family(host)):
+            return True
+    except OSError:
+        return False
+
+
+def _ask_for_port(host: str) -> int:
+    with socket.create_server((host.strip("[]"), 0), family=_family(host)) as server:
+        return server.getsockname()[1]
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def _prepare_process() -> None:
+    """Uploads and the log inside STUDIO_HOME; no reports to anyone."""
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ.setdefault("GRADIO_TEMP_DIR", str(home().run / "uploads"))
+    handler = RotatingFileHandler(log_file(), maxBytes=2_000_000, backupCount=1, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    logger = logging.getLogger("studio")
+    for old in [each for each in logger.handlers if isinstance(each, RotatingFileHandler)]:
+        logger.removeHandler(old)
+        old.close()
+    logger.addHandler(handler)

@@ -10,6 +10,7 @@ const loadPlotly = () => {
   });
   return window.studioPlotly;
 };
+const language = (navigator.language || "en").toLowerCase().startsWith("zh") ? "zh" : "en";
 const colour = (name) => getComputedStyle(element).getPropertyValue(name).trim();
 const visible = () => !document.hidden && element.offsetParent !== null;
 const axis = (title, more = {}) => ({

@@ -202,6 +202,9 @@ def _widget(field: FormField) -> gr.components.Component:
             return gr.Checkbox(min_width=200, **common)
         case "choice":
             return gr.Dropdown(list(field.choices), filterable=False, min_width=200, **common)
+        case "whole" | "number" if field.optional:
+            # gradio 6.31 shows an empty Number as 0 and does not empty it again; a box of text can be empty
+            return gr.Textbox(max_lines=1, min_width=200, placeholder=t("train.empty"), **common)
         case "whole" | "number":
             limits = {"minimum": field.least, "maximum": field.most}
             return gr.Number(step=_nudge(field), min_width=200, **limits, **common)
@@ -234,13 +237,17 @@ def _shown(field: FormField, value: Any) -> Any:
         return "\n".join(each.replace("\\", "\\\\").replace("\n", "\\n") for each in value)
     if field.kind in ("text", "long_text"):
         return value or ""
+    if field.optional and field.kind in ("whole", "number"):
+        return "" if value is None else str(value)
     return value
 
 
 def _given(field: FormField, value: Any) -> Any:
     if field.kind == "names":
         return list(value or ()) if field.path in NAMED_ELSEWHERE else _lines(value or "")
-    return None if value == "" else value
+    if isinstance(value, str) and not value.strip():
+        return None
+    return value
 
 
 def _lines(text: str) -> list[str]:

@@ -1,4 +1,3 @@
-const language = (navigator.language || "en").toLowerCase().startsWith("zh") ? "zh" : "en";
 const say = props.texts[language];
 const box = element.querySelector(".live-chart");
 const NAMES = ["loss", "learning_rate", "grad_norm"];
@@ -13,18 +12,23 @@ let lastAsked = 0;
 box.setAttribute("aria-label", say.aria);
 box.dataset.empty = say.empty;
 
+const title = (text, top) => ({
+  text, x: 0, y: top, xref: "paper", yref: "paper", xanchor: "left", yanchor: "bottom", showarrow: false,
+  font: { size: 12, color: colour("--body-text-color-subdued") },
+});
 const layout = () => ({
   ...frame(),
   uirevision: shown, // zoom stays until another run is chosen
   height: 420,
-  margin: { l: 56, r: 12, t: 24, b: 40 },
+  margin: { l: 52, r: 8, t: 26, b: 40 },
   showlegend: true,
-  legend: { orientation: "h", x: 0, y: 1.0, yanchor: "bottom" },
+  legend: { orientation: "h", x: 1, xanchor: "right", y: 1.0, yanchor: "bottom" },
   hovermode: "x",
+  annotations: [title(say.loss, 1.005), title(say.learning_rate, 0.445), title(say.grad_norm, 0.19)],
   xaxis: axis(say.step, { anchor: "y3", rangemode: "tozero" }),
-  yaxis: axis(say.loss, { domain: [0.5, 1] }),
-  yaxis2: axis(say.learning_rate, { domain: [0.26, 0.44], tickformat: "~e", nticks: 4 }),
-  yaxis3: axis(say.grad_norm, { domain: [0, 0.2], nticks: 4 }),
+  yaxis: axis("", { domain: [0.54, 1], automargin: false }),
+  yaxis2: axis("", { domain: [0.29, 0.44], tickformat: "~e", nticks: 4, automargin: false }),
+  yaxis3: axis("", { domain: [0, 0.185], nticks: 4, automargin: false }),
 });
 const line = (series, name, number, hue, more = {}) => ({
   x: series.x, y: series.y, name, type: "scatter", mode: series.x.length > 1 ? "lines" : "lines+markers",

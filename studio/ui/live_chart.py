@@ -20,7 +20,7 @@ from studio.events import Step
 from studio.home import NAME
 from studio.jobs.monitor import JobView, Monitor
 from studio.ui.plots import decimated
-from studio.ui.texts import table
+from studio.ui.texts import LANGUAGES, table
 
 PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 SERIES: dict[str, Callable[[Step], float | None]] = {
@@ -39,21 +39,21 @@ def live_chart(monitor: Monitor, *, elem_id: str) -> gr.HTML:
         html_template='<div class="live-chart" role="img"></div>',
         js_on_load=_script("live_chart.js"),
         server_functions=[server],
-        texts={name: _texts(name) for name in ("en", "zh")},
+        texts={name: _texts(name) for name in LANGUAGES},
         plotly_path=_plotly_path(),
         elem_id=elem_id,
         min_height=420,
     )
 
 
-def still_chart(*, elem_id: str, label: str = "", min_height: int = 320) -> gr.HTML:
-    """Shows a figure. The value is `figure_json(...)`; empty shows nothing. label: read out by screen readers."""
+def still_chart(*, elem_id: str, key: str, min_height: int = 320) -> gr.HTML:
+    """Shows a figure. The value is `figure_json(...)`; empty shows nothing. key: the text that screen readers say."""
     return gr.HTML(
         "",
         html_template='<div class="still-chart" role="img"></div>',
         js_on_load=_script("still_chart.js"),
         plotly_path=_plotly_path(),
-        spoken=label,
+        spoken={name: table(name)[key] for name in LANGUAGES},
         elem_id=elem_id,
         min_height=min_height,
     )
@@ -65,7 +65,7 @@ def figure_json(figure: go.Figure | None) -> str:
 
 
 def points(view: JobView | None, since: int, generation: int) -> dict[str, Any]:
-    """What a chart lacks that has drawn up to step `since` of this generation; everything, decimated, if it must redraw.
+    """What a chart lacks that has drawn this generation up to step `since`; all, decimated, if it must draw anew.
 
     Returns: series: x and y by name; step: the last one; whole: whether to draw anew; live: whether more will come.
     """

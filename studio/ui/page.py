@@ -39,7 +39,10 @@ class Load:
 
 @dataclass(frozen=True)
 class Page:
-    """The page while it is built. tabs: the gr.Tab of each name, so that a tab can refresh when it is selected."""
+    """The page while it is built. tabs: the gr.Tab of each name, so that a tab can refresh when it is selected.
+
+    client: the way to the chat server, with the functions of studio.serving.client; None is that module itself.
+    """
 
     demo: gr.Blocks
     monitor: Monitor
@@ -47,6 +50,7 @@ class Page:
     tab_set: gr.Tabs | None = None
     tabs: dict[str, gr.Tab] = field(default_factory=dict)
     loads: list[Load] = field(default_factory=list)
+    client: Any = None
 
     def on_load(self, fn: Callable, inputs: Any = None, outputs: Any = None) -> None:
         """Run fn when a browser opens the page. It only reads; it is guarded and private."""

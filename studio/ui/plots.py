@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import plotly.graph_objects as go
 
 from studio.jobs.monitor import JobView
 from studio.ui.texts import table
-
 
 MOST_POINTS = 2000
 """Points of a series that a browser is given at once."""
@@ -38,7 +38,7 @@ def losses(views: Sequence[JobView], *, language: str = "en") -> go.Figure:
 def histogram(edges: Sequence[float], counts: Sequence[int], *, x: str, y: str, mark: float | None = None) -> go.Figure:
     """Counts between edges, one more edge than counts. x and y: axis titles with units. mark: a vertical line."""
     figure = _figure(x, y)
-    widths = [right - left for left, right in zip(edges, edges[1:], strict=False)]
+    widths = [right - left for left, right in pairwise(edges)]
     figure.add_bar(x=list(edges[:-1]), y=list(counts), width=widths, offset=0, showlegend=False)
     if mark is not None:
         figure.add_vline(x=mark, line={"dash": "dash", "width": 1.5})
@@ -51,6 +51,35 @@ def bars(groups: Mapping[str, Mapping[str, float]], *, y: str) -> go.Figure:
     for name, scores in groups.items():
         figure.add_bar(x=list(scores), y=list(scores.values()), name=name)
     figure.update_layout(barmode="group")
+    return figure
+
+
+def paired_losses(
+    rows: Sequence[int], base: Sequence[float], adapter: Sequence[float], *, language: str = "en"
+) -> go.Figure:
+    """One dot per evaluated row: its loss on the base across, on the adapter upwards; below the line is better."""
+    words = table(language)
+    figure = _figure(words["evaluate.chart_base"], words["evaluate.chart_adapter"])
+    most = max([*base, *adapter, 0.1]) * 1.05
+    figure.add_scatter(
+        x=[0, most],
+        y=[0, most],
+        mode="lines",
+        line={"dash": "dot", "width": 1.2, "color": _COLOURS[1]},
+        name=words["evaluate.chart_equal"],
+        hoverinfo="skip",
+    )
+    figure.add_scatter(
+        x=list(base),
+        y=list(adapter),
+        mode="markers",
+        marker={"size": 7, "opacity": 0.75, "color": _COLOURS[0]},
+        name=words["evaluate.chart_rows"],
+        text=[f"{words['evaluate.chart_row']} {row}" for row in rows],
+        hovertemplate="%{text}<br>%{x:.3f} → %{y:.3f}<extra></extra>",
+    )
+    figure.update_xaxes(range=[0, most])
+    figure.update_yaxes(range=[0, most])
     return figure
 
 

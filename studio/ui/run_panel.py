@@ -123,9 +123,7 @@ def _wire_looks(page: Page, widgets: Widgets, quiet: dict[str, Any]) -> None:
     widgets.run.input(guarded(choose), widgets.run, widgets.refreshed, api_name="train_choose", **quiet)
     widgets.run.input(None, widgets.run, None, js=WRITE_RUN, api_visibility="private")
     looking: dict[str, Any] = {"concurrency_limit": None, **quiet}
-    widgets.timer.tick(
-        guarded(tick), [widgets.run, widgets.seen], widgets.refreshed, api_name="train_look", **looking
-    )
+    widgets.timer.tick(guarded(tick), [widgets.run, widgets.seen], widgets.refreshed, api_name="train_look", **looking)
     widgets.compare.change(guarded(compare), widgets.compare, widgets.comparison, api_name="train_compare", **looking)
     for name, tab in page.tabs.items():
         if name == "train":

@@ -21,7 +21,9 @@ def status(view: JobView | None, language: str) -> str:
     texts = table(language)
     if view is None:
         return f'<p class="quiet">{html.escape(texts["train.no_run"])}</p>'
-    cells = "".join(_cell(texts[f"train.figure.{name}"], value, name) for name, value in figures(view, language).items())
+    cells = "".join(
+        _cell(texts[f"train.figure.{name}"], value, name) for name, value in figures(view, language).items()
+    )
     state = html.escape(texts[f"train.state.{view.state}"])
     return (
         f'<div class="run" data-state="{view.state}" data-step="{view.step}">'
@@ -41,7 +43,9 @@ def figures(view: JobView, language: str) -> dict[str, str]:
         "loss": f"{last.loss:.4f}" if last else NOTHING,
         "learning_rate": f"{last.learning_rate:.2e}" if last else NOTHING,
         "grad_norm": f"{last.grad_norm:.3g}" if last and last.grad_norm is not None else NOTHING,
-        "speed": f"{view.tokens_per_s:,.0f} {table(language)['train.unit.tokens_per_s']}" if view.tokens_per_s else NOTHING,
+        "speed": f"{view.tokens_per_s:,.0f} {table(language)['train.unit.tokens_per_s']}"
+        if view.tokens_per_s
+        else NOTHING,
         "left": duration(view.seconds_left, language) if view.seconds_left is not None else NOTHING,
         "memory": f"{last.memory_gib:.1f} GiB" if last and last.memory_gib is not None else NOTHING,
     }
@@ -72,10 +76,11 @@ def samples(view: JobView | None, language: str) -> str:
     if view is None or not view.samples:
         return f'<p class="quiet">{html.escape(texts["train.no_samples"])}</p>'
     blocks = []
+    titles = (texts["train.figure.step"], texts["train.answer"])
+    head = "<tr>" + "".join(f"<th scope='col'>{html.escape(title)}</th>" for title in titles) + "</tr>"
     for prompt in dict.fromkeys(each.prompt for each in view.samples):
         answers = sorted((each for each in view.samples if each.prompt == prompt), key=lambda each: each.step)
         rows = "".join(f"<tr><td>{each.step:,}</td><td>{html.escape(each.answer)}</td></tr>" for each in answers)
-        head = f"<tr><th scope='col'>{html.escape(texts['train.figure.step'])}</th><th scope='col'>{html.escape(texts['train.answer'])}</th></tr>"
         blocks.append(f"<table class='samples'><caption>{html.escape(prompt)}</caption>{head}{rows}</table>")
     return "".join(blocks)
 
@@ -100,17 +105,20 @@ def paragraphs(lines: Iterable[str]) -> str:
 def machine(hardware: Hardware, chosen: Mapping[str, Choice], language: str) -> str:
     """What this machine is, and what each "auto" became on it, with the reason."""
     texts = table(language)
-    parts = [f"<p class='quiet'>{html.escape(texts['train.machine'].format(hardware=hardware))}</p>"]
+    reasons: dict[Choice, list[str]] = {}
+    for field, choice in chosen.items():
+        reasons.setdefault(choice, []).append(texts[f"spec.{field}.label"])
     rows = "".join(
-        f"<li><b>{html.escape(texts[f'spec.{field}.label'])}</b>: {html.escape(choice.value)}"
-        f" <span class='quiet'>({html.escape(texts.get(f'reasons.{_slug(choice.why)}', choice.why))})</span></li>"
-        for field, choice in chosen.items()
+        f"<li>{html.escape(texts['train.and'].join(labels))}: <b>{html.escape(choice.value)}</b>"
+        f" ({html.escape(texts.get(f'train.why.{choice.why}', choice.why))})</li>"
+        for choice, labels in reasons.items()
     )
-    return "".join(parts) + f"<ul class='choices'>{rows}</ul>"
+    return f"<p>{html.escape(_hardware(hardware, texts))}</p><ul class='choices'>{rows}</ul>"
 
 
-def _slug(text: str) -> str:
-    return "".join(letter if letter.isalnum() else "_" for letter in text.lower())
+def _hardware(hardware: Hardware, texts: Mapping[str, str]) -> str:
+    gpu = f"{hardware.gpu} ({hardware.gpu_memory_gib:.0f} GiB)" if hardware.gpu else texts["train.no_gpu"]
+    return texts["train.machine"].format(gpu=gpu, cores=hardware.cores, memory=f"{hardware.memory_gib:.0f} GiB")
 
 
 def choice_label(view: JobView, language: str) -> str:

@@ -1,6 +1,6 @@
 const box = element.querySelector(".still-chart");
 let drawn = null;
-box.setAttribute("aria-label", props.spoken);
+box.setAttribute("aria-label", props.spoken[language]);
 
 const draw = async (again = false) => {
   if (!visible() || (props.value === drawn && again !== true)) return;

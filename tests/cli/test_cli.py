@@ -54,6 +54,9 @@ def finished_run(name="run", **changes):
     spec = specs.parse(specs.TrainSpec, specs.with_overrides({}, ["data.datasets=[set]", *changes.get("sets", ())]))
     folder = folders.create("train", spec, name)
     folder.adapter.mkdir()
+    for step in changes.get("checkpoints", ()):
+        folder.checkpoint(step).mkdir(parents=True)
+        (folder.checkpoint(step) / "manifest.json").write_text("{}")
     journal = Journal(folder.events, 1)
     for event in training():
         journal.append(event.model_copy(update={"time": time.time()}))
@@ -226,8 +229,7 @@ def test_export_to_a_folder_that_exists_is_refused_before_a_worker_starts(studio
 
 
 def test_export_of_a_checkpoint_that_is_gone_names_those_that_are_kept(studio_home, capsys):
-    trained = finished_run()
-    trained.checkpoint(3).mkdir(parents=True)
+    trained = finished_run(checkpoints=[3])
     status, _, err = run(capsys, "export", trained.id, "--checkpoint", "9")
     assert status == 1
     assert "has no checkpoint at step 9. Kept: 3." in err

@@ -11,9 +11,7 @@ from tests.cli.test_cli import finished_run
 
 
 def test_a_finished_run_offers_its_adapter_and_then_its_checkpoints_newest_first(studio_home):
-    folder = finished_run()
-    for step in (12, 24):
-        folder.checkpoint(step).mkdir(parents=True)
+    folder = finished_run(checkpoints=[12, 24])
     names = [voice.model for voice in voices.of_run(view_of(folder))]
     assert names == [folder.id, f"{folder.id}@24", f"{folder.id}@12"]
 

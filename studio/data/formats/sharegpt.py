@@ -18,7 +18,9 @@ def detect(rows: Sequence[Values]) -> Confidence | None:
         return None
     row, name = fits[0]
     columns = {"messages": name} | ({"system": "system"} if "system" in row else {})
-    return Confidence(len(fits) / len(rows), f"{len(fits)} of {len(rows)} rows have {name} with from and value.", columns)
+    return Confidence(
+        len(fits) / len(rows), f"{len(fits)} of {len(rows)} rows have {name} with from and value.", columns
+    )
 
 
 def convert(values: Values, columns: Mapping[str, str], tags: Mapping[str, str]) -> Example:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from studio.engine.models.load import BASE_RECORD, check_base, load_tokenizer
 from studio.engine.models.resolve import resolve
-from studio.engine.trained import phases, template_of
+from studio.engine.trained import phases
 from studio.errors import ExportError
 from studio.events import Emit, Phase
 from studio.specs import ExportSpec, TrainSpec
+from studio.templates import resolve as resolve_template
 
 FILES = ("adapter_config.json", "adapter_model.safetensors", BASE_RECORD)
 
@@ -29,6 +30,6 @@ def write_adapter(
                 continue  # a checkpoint has none
             raise ExportError(f"{adapter} is not a whole adapter: {name} is missing.")
         shutil.copyfile(adapter / name, folder / name)
-    tokenizer, _ = load_tokenizer(base)
-    tokenizer.chat_template = template_of(trained, base).text
+    tokenizer, text_tokenizer = load_tokenizer(base)
+    tokenizer.chat_template = resolve_template(trained.template.name, text_tokenizer).portable
     tokenizer.save_pretrained(folder)

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from studio.data.example import Message
 from studio.engine.generate import Request, complete
 from studio.engine.models.load import DTYPES, load_base
 from studio.engine.models.memory import fits
@@ -68,7 +69,7 @@ def _write(model: Any, opened: Trained, folder: Path) -> None:
     model.generation_config.temperature = model.generation_config.top_p = model.generation_config.top_k = None
     model.generation_config.do_sample = False
     model.save_pretrained(folder, max_shard_size="4GB")
-    opened.tokenizer.chat_template = opened.template.text
+    opened.tokenizer.chat_template = opened.template.portable
     opened.tokenizer.save_pretrained(folder)
 
 
@@ -78,7 +79,7 @@ def _answers(model: Any, opened: Trained, trained: TrainSpec) -> list[list[int]]
     sampling = Sampling(max_tokens=trained.evaluation.max_new_tokens)
     prompts = [
         generation_prompt(
-            [{"role": "user", "content": text}], opened.template, opened.text_tokenizer, system=trained.template.system
+            [Message("user", text)], opened.template, opened.text_tokenizer, system=trained.template.system
         )
         for text in trained.evaluation.prompts
     ]

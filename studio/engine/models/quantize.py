@@ -7,6 +7,18 @@ from studio.errors import MissingExtra
 from studio.specs import QuantizationSpec
 
 
+def keep_trainable(model: Any) -> None:
+    """Keep 4-bit weights in the layout that gradients pass through. Call this on a model before it trains.
+
+    On a CPU with avx512_bf16, bitsandbytes (0.50) repacks them for inference at the first forward pass in eval mode,
+    for good, and the kernel for that layout has no backward: a validation loss or a sample answer in between would
+    silently cut every later gradient at the base weights.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+
+
 def quantization_config(spec: QuantizationSpec, compute_dtype: Any) -> Any:
     """A BitsAndBytesConfig, or None for `none`.
 

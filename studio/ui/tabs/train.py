@@ -13,11 +13,10 @@ from typing import Any
 
 import gradio as gr
 
-from studio import presets, specs
+from studio import presets, specs, templates
 from studio.data import registry
 from studio.errors import Fault, SpecError
 from studio.hardware import choices, detect
-from studio.home import SHIPPED_TEMPLATES
 from studio.jobs import control
 from studio.ui import form, run_panel, run_view
 from studio.ui.page import AllWidgets, Page, guarded
@@ -54,8 +53,9 @@ def build(page: Page) -> Widgets:
         with gr.Column(scale=5, min_width=320):
             _build_presets(made)
             fields = form.build_front()
-            made["problem"] = gr.HTML("", elem_id="train-problem")
-            made["start"] = gr.Button(t("train.start"), variant="primary", elem_id="train-start")
+            with gr.Column(elem_classes="always-in-sight"):
+                made["problem"] = gr.HTML("", elem_id="train-problem")
+                made["start"] = gr.Button(t("train.start"), variant="primary", elem_id="train-start")
             made["machine"] = gr.HTML("", elem_id="train-machine")
             fields |= form.build_folded()
             _build_yaml(made)
@@ -77,7 +77,7 @@ def wire(page: Page, all: AllWidgets) -> None:
 
 def _build_presets(made: dict[str, Any]) -> None:
     with gr.Row(elem_classes="actions"):
-        made["try_it"] = gr.Button(t("train.try_it"), elem_id="train-try", min_width=200)
+        made["try_it"] = gr.Button(t("train.try_it"), elem_id="train-try", min_width=250)
         made["preset"] = gr.Dropdown(
             presets.names(), value=None, label=t("train.preset"), elem_id="train-preset", min_width=160
         )
@@ -130,13 +130,11 @@ def _wire_form(page: Page, widgets: Widgets) -> None:
     for number, event in enumerate(loaded):
         event.success(**describe, api_name=f"train_described_{number}")
     named = [widgets.form[path] for path in form.NAMED_ELSEWHERE]
-    page.tabs["train"].select(
-        guarded(_choices), named, named, preprocess=False, api_name="train_choices", **quiet
-    )
+    page.tabs["train"].select(guarded(_choices), named, named, preprocess=False, api_name="train_choices", **quiet)
     page.on_load(_first_look, None, [*named, widgets.yaml, widgets.command, widgets.machine])
 
 
-def _describe(*values: Any, request: gr.Request) -> list[Any]:
+def _describe(request: gr.Request, *values: Any) -> list[Any]:
     """What is wrong with the form, or its YAML, its command, and what "auto" becomes."""
     try:
         return ["", *_told(form.read(values), request)]
@@ -169,7 +167,7 @@ def _pairs(names: list[str]) -> list[tuple[str, str]]:
 
 
 def _template_names() -> list[str]:
-    return ["auto", *sorted(path.stem for path in SHIPPED_TEMPLATES.glob("*.jinja"))]
+    return [templates.AUTO, *templates.names()]
 
 
 def _from_preset(name: str | None) -> list[Any]:
@@ -183,9 +181,7 @@ def _from_yaml(text: str | None) -> list[Any]:
 def _written(spec: specs.TrainSpec) -> list[Any]:
     """Updates that show the spec, with its datasets and template among the choices."""
     updates = dict(zip((field.path for field in form.fields()), form.write(spec), strict=True))
-    for path, update in zip(
-        form.NAMED_ELSEWHERE, _choices(list(spec.data.datasets), spec.template.name), strict=True
-    ):
+    for path, update in zip(form.NAMED_ELSEWHERE, _choices(list(spec.data.datasets), spec.template.name), strict=True):
         updates[path] |= update
     return list(updates.values())
 
@@ -208,7 +204,7 @@ def _wire_start(page: Page, widgets: Widgets) -> None:
     changed = [widgets.problem, *widgets.panel.refreshed]
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "trigger_mode": "once"}
 
-    def start(*values: Any, request: gr.Request) -> Iterator[list[Any]]:
+    def start(request: gr.Request, *values: Any) -> Iterator[list[Any]]:
         yield from run_panel.attempt(lambda: _submit(form.read(values), page), page, request)
 
     def try_it(request: gr.Request) -> Iterator[list[Any]]:

@@ -18,7 +18,7 @@ from gradio.i18n import I18nData
 from pydantic import BaseModel
 
 from studio.errors import unknown
-from studio.specs import TrainSpec
+from studio.specs import EvaluateSpec, ExportSpec, Sampling, TrainSpec
 
 LANGUAGES = ("en", "zh")
 _FOLDER = Path(__file__).resolve().parent
@@ -71,6 +71,10 @@ def _spec_texts() -> Iterator[tuple[str, str]]:
             for field, inner in kind.model_fields.items():
                 yield f"spec.{section}.{field}.label", humanised(field)
                 yield f"spec.{section}.{field}.help", inner.description or ""
+    for prefix, kind in (("evaluate_spec", EvaluateSpec), ("export_spec", ExportSpec), ("sampling", Sampling)):
+        for field, info in kind.model_fields.items():
+            yield f"{prefix}.{field}.label", humanised(field)
+            yield f"{prefix}.{field}.help", info.description or ""
 
 
 def humanised(name: str) -> str:

@@ -1,0 +1,138 @@
+"""A tokenizer without transformers: text to tokens and places, the special tokens, and the model's own template.
+
+Not here: how a conversation is encoded (encoding).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from tokenizers import AddedToken, Tokenizer
+
+from studio.errors import ModelError, TemplateError
+from studio.templates import library
+from studio.templates.library import AUTO
+from studio.templates.rendering import Template, compiled
+
+SPECIALS = ("bos_token", "eos_token", "pad_token", "unk_token")
+
+
+class TextTokenizer:
+    """A `tokenizers.Tokenizer` with the strings of its special tokens and the model's own chat template."""
+
+    def __init__(self, backend: Tokenizer, specials: Mapping[str, str], chat_template: str | None = None):
+        """backend: copied, because another user may set truncation or padding on it. specials: such as eos_token."""
+        self.backend = Tokenizer.from_str(backend.to_str())
+        self.backend.no_truncation()
+        self.backend.no_padding()
+        self.specials = {name: specials[name] for name in SPECIALS if specials.get(name)}
+        self.chat_template = chat_template
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> TextTokenizer:
+        """Read tokenizer.json, tokenizer_config.json and chat_template.jinja.
+
+        Raises: ModelError: tokenizer.json is missing or broken; the text says which.
+        """
+        path = folder / "tokenizer.json"
+        if not path.is_file():
+            raise ModelError(
+                f"{folder} has no tokenizer.json, so no text can be tokenized for it. Choose a complete model."
+            )
+        try:
+            backend = Tokenizer.from_file(str(path))
+        except Exception as error:  # the library raises nothing narrower
+            raise ModelError(f"{path} cannot be read: {error}.") from error
+        config = _settings(folder / "special_tokens_map.json") | _settings(folder / "tokenizer_config.json")
+        specials = {name: _token_text(config.get(name)) for name in SPECIALS}
+        _add_configured(backend, config, specials)
+        return cls(backend, specials, _chat_template(folder, config))
+
+    @cached_property
+    def own_template(self) -> Template:
+        """The model's own template. Raises: TemplateError: it has none, or it is not valid Jinja."""
+        if not self.chat_template:
+            known = ", ".join(library.names())
+            raise TemplateError(f"This model has no chat template of its own. Choose template.name from: {known}.")
+        compiled(AUTO, self.chat_template)
+        return Template(AUTO, self.chat_template)
+
+    @cached_property
+    def special_strings(self) -> tuple[str, ...]:
+        """Strings of the tokens that are special, longest first."""
+        added = self.backend.get_added_tokens_decoder().values()
+        found = {token.content for token in added if token.special} | {self.specials.get("eos_token", "")}
+        return tuple(sorted(found - {""}, key=len, reverse=True))
+
+    @cached_property
+    def start_string(self) -> str:
+        """The start token, if the tokenizer itself puts it before plain text."""
+        ids, bos = self.backend.encode("").ids, self.specials.get("bos_token", "")
+        return bos if bos and ids[:1] == [self.backend.token_to_id(bos)] else ""
+
+    def ids(self, text: str) -> list[int]:
+        return self.backend.encode(text, add_special_tokens=False).ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of tokens, special ones too."""
+        return self.backend.decode(list(ids), skip_special_tokens=False)
+
+
+def own(folder: Path) -> Template:
+    """The model's own template, from the folder of its tokenizer. Raises: ModelError, TemplateError: it has none."""
+    return TextTokenizer.from_folder(folder).own_template
+
+
+def resolve(name: str, tokenizer: TextTokenizer) -> Template:
+    """The template of a spec: "auto" is the model's own. Raises: TemplateError."""
+    return tokenizer.own_template if name == AUTO else library.load(name)
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_bytes()) if path.is_file() else {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path} cannot be read: {error}.") from error
+    return values if isinstance(values, dict) else {}
+
+
+def _add_configured(backend: Tokenizer, config: Mapping[str, Any], specials: Mapping[str, str]) -> None:
+    """Make tokens whole that only the config names, as transformers does; the vocabulary itself does not grow."""
+    entries = config.get("added_tokens_decoder")
+    named = (
+        {number: entry for number, entry in entries.items() if str(number).isdigit()}
+        if isinstance(entries, dict)
+        else {}
+    )
+    wanted = {_token_text(entry): int(number) for number, entry in named.items()}
+    wanted |= {text: backend.token_to_id(text) for text in specials.values() if text}
+    known = {token.content for token in backend.get_added_tokens_decoder().values()}
+    for text, number in wanted.items():
+        if text and text not in known and number is not None and backend.token_to_id(text) == number:
+            entry = named.get(str(number), {})
+            if isinstance(entry, dict) and not entry.get("special", True):
+                backend.add_tokens([AddedToken(text, normalized=False, special=False)])
+            else:
+                backend.add_special_tokens([AddedToken(text, normalized=False, special=True)])
+
+
+def _token_text(entry: Any) -> str:
+    """A special token as the config writes it: its text, or an object around the text."""
+    text = entry.get("content") if isinstance(entry, dict) else entry
+    return text if isinstance(text, str) else ""
+
+
+def _chat_template(folder: Path, config: Mapping[str, Any]) -> str | None:
+    """The file goes before the config; of several named ones the default is taken."""
+    path = folder / "chat_template.jinja"
+    if path.is_file():
+        return path.read_text(encoding="utf-8")
+    found = config.get("chat_template")
+    if isinstance(found, list):
+        by_name = {each.get("name"): each.get("template") for each in found if isinstance(each, dict)}
+        found = by_name.get("default")
+    return found if isinstance(found, str) else None

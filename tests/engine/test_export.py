@@ -1,0 +1,106 @@
+"""Exports load with plain transformers and answer like the adapter did."""
+
+import json
+
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from studio.engine.export import export
+from studio.engine.models.load import check_base
+from studio.errors import ExportError, ModelError
+from studio.events import Measured, Note
+from studio.specs import ExportSpec
+from tests.engine.conftest import make
+from tests.engine.test_train import Run, spec
+
+
+@pytest.fixture
+def trained(tiny, dataset, tmp_path):
+    """(spec, adapter) of a short NF4 run."""
+    run = Run(tmp_path / "run")
+    wanted = spec(tiny(), dataset, quantization={"kind": "nf4"}, training={"learning_rate": 3e-2})
+    run(wanted)
+    return wanted, run.adapter
+
+
+def exported(trained, target, told=None, stopping=lambda: False, **values):
+    wanted, adapter = trained
+    return export(
+        ExportSpec(run="r", **values),
+        trained=wanted,
+        adapter=adapter,
+        target=target,
+        emit=(told if told is not None else []).append,
+        stopping=stopping,
+    )
+
+
+def logits(model, ids=(5, 6, 7, 900)):
+    with torch.inference_mode():
+        return model.eval()(torch.tensor([list(ids)])).logits
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [("fp32", 1e-4), ("bf16", 5e-2), ("fp16", 1e-2)])
+def test_a_quantised_run_merges_into_the_full_precision_base_and_says_so(trained, tmp_path, dtype, bound):
+    told = []
+    target = exported(trained, tmp_path / "out", told, dtype=dtype)
+    assert any("full-precision base" in event.text for event in told if isinstance(event, Note))
+    merged = AutoModelForCausalLM.from_pretrained(target, dtype=torch.float32)
+    base = AutoModelForCausalLM.from_pretrained(trained[0].model.name, dtype=torch.float32)
+    before = logits(base)
+    adapted = logits(PeftModel.from_pretrained(base, trained[1]))
+    assert (logits(merged) - adapted).abs().max() < bound * adapted.abs().max()
+    assert (adapted - before).abs().max() > 0.1, "the adapter must have changed something"
+
+
+def test_the_export_carries_tokenizer_template_and_stop_tokens(trained, tmp_path):
+    target = exported(trained, tmp_path / "out", dtype="fp32")
+    tokenizer = AutoTokenizer.from_pretrained(target)
+    own = AutoTokenizer.from_pretrained(trained[0].model.name)
+    turns = [{"role": "user", "content": "Hi"}]
+    assert tokenizer.apply_chat_template(turns, tokenize=False) == own.apply_chat_template(turns, tokenize=False)
+    config = json.loads((target / "generation_config.json").read_text())
+    assert config["eos_token_id"] in (2, [2])
+    assert not list(target.parent.glob(".out*")), "the scratch folder is gone"
+
+
+def test_the_answers_are_compared_before_it_is_done(trained, tmp_path):
+    told = []
+    exported(trained, tmp_path / "out", told, dtype="fp32")
+    (found,) = [event.scores for event in told if isinstance(event, Measured)]
+    assert found == {"prompts": 1.0, "same_answers": 1.0}
+
+
+def test_the_adapter_alone_loads_with_plain_peft(trained, tmp_path):
+    target = exported(trained, tmp_path / "out", format="adapter")
+    base = AutoModelForCausalLM.from_pretrained(trained[0].model.name, dtype=torch.float32)
+    first = logits(PeftModel.from_pretrained(base, target))
+    base = AutoModelForCausalLM.from_pretrained(trained[0].model.name, dtype=torch.float32)
+    assert torch.equal(first, logits(PeftModel.from_pretrained(base, trained[1])))
+
+
+def test_an_existing_target_is_not_touched(trained, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").write_text("precious")
+    with pytest.raises(ExportError, match="exists already"):
+        exported(trained, tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine"]
+
+
+def test_a_stopped_export_leaves_nothing(trained, tmp_path):
+    assert exported(trained, tmp_path / "out", stopping=lambda: True) is None
+    assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".out*"))
+
+
+def test_a_target_that_cannot_be_written_says_why(trained, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ExportError, match="cannot be written"):
+        exported(trained, tmp_path / "file" / "out")
+
+
+def test_f41_an_adapter_of_another_base_with_the_same_shapes_is_refused(trained, tmp_path):
+    other = make("llama", tmp_path / "other", seed=99)
+    with pytest.raises(ModelError, match="not those it was trained on"):
+        check_base(trained[1], other)

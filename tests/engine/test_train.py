@@ -1,0 +1,199 @@
+"""A whole run on a tiny model: trains, saves, stops, resumes, and reloads as it was."""
+
+import json
+import math
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from studio.engine.callbacks import MANIFEST, complete_checkpoints, sample_steps, seal
+from studio.engine.train import train
+from studio.errors import DataError, SpecError, StudioError
+from studio.events import Measured, Note, Plan, Sample, Saved, Step
+from studio.specs import TrainSpec, parse
+
+
+def spec(folder, dataset, **sections):
+    values = {
+        "model": {"name": str(folder)},
+        "quantization": {"kind": "none"},
+        "data": {"datasets": [dataset], "max_length": 64},
+        "method": {"rank": 4},
+        "training": {"max_steps": 6, "batch_size": 2, "accumulation": 2, "learning_rate": 1e-2, "save_steps": 2},
+        "evaluation": {"prompts": ["What is 1 plus 1?"], "max_new_tokens": 4},
+    }
+    for name, changes in sections.items():
+        values[name] = values.get(name, {}) | changes
+    return parse(TrainSpec, values)
+
+
+class Run:
+    """A run in a folder of its own, with everything it told."""
+
+    def __init__(self, place):
+        self.checkpoints, self.adapter, self.record = place / "checkpoints", place / "adapter", place / "record.json"
+        place.mkdir()
+        self.told = []
+
+    def __call__(self, spec, stop_at=None):
+        """stop_at: ask for a stop at the end of this step."""
+        self.told = []
+        return train(
+            spec,
+            checkpoints=self.checkpoints,
+            adapter=self.adapter,
+            record=self.record,
+            emit=self.told.append,
+            stopping=lambda: stop_at is not None and any(each.step >= stop_at - 1 for each in self.of(Step)),
+        )
+
+    def of(self, kind):
+        return [event for event in self.told if isinstance(event, kind)]
+
+    def weights(self):
+        return load_file(self.adapter / "adapter_model.safetensors")
+
+
+@pytest.fixture
+def run(tmp_path):
+    return Run(tmp_path / "run")
+
+
+def test_a_run_tells_its_plan_its_steps_and_its_checkpoints(tiny, dataset, run):
+    assert run(spec(tiny(), dataset, data={"validation_share": 0.25})) == run.adapter
+    (plan,) = run.of(Plan)
+    assert plan.total_steps == 6 and plan.rows == 18 and plan.validation_rows == 6 and plan.effective_batch_size == 4
+    steps = run.of(Step)
+    assert [step.step for step in steps] == [1, 2, 3, 4, 5, 6]
+    assert steps[-1].loss < steps[0].loss and all(step.tokens_per_s > 0 for step in steps)
+    assert [saved.step for saved in run.of(Saved)] == [2, 4, 6]
+    assert {sample.step for sample in run.of(Sample)} >= {0, 6}
+    assert all(math.isclose(m.scores["perplexity"], math.exp(m.scores["loss"])) for m in run.of(Measured))
+    assert json.loads(run.record.read_text())["data"] == plan.data
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "gpt2"])
+def test_the_plan_counts_what_peft_counts(tiny, dataset, run, kind):
+    run(spec(tiny(kind), dataset, training={"max_steps": 1, "accumulation": 1}))
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny(kind)), run.adapter, is_trainable=True)
+    trainable, total = model.get_nb_trainable_parameters()
+    (plan,) = run.of(Plan)
+    assert (plan.trainable_parameters, plan.total_parameters) == (trainable, total)
+
+
+def test_steps_follow_from_epochs_as_the_trainer_counts_them(tiny, dataset, run):
+    run(spec(tiny(), dataset, training={"max_steps": None, "epochs": 1.5, "batch_size": 5, "accumulation": 2}))
+    (plan,) = run.of(Plan)
+    assert plan.total_steps == len(run.of(Step)) == math.ceil(1.5 * math.ceil(math.ceil(24 / 5) / 2))
+
+
+def test_a_stopped_run_saves_and_its_resume_equals_the_uninterrupted_one_bit_for_bit(tiny, dataset, tmp_path):
+    wanted = spec(tiny(), dataset, method={"dropout": 0.1}, training={"save_steps": 100})
+    whole, halved = Run(tmp_path / "whole"), Run(tmp_path / "halved")
+    whole(wanted)
+    assert halved(wanted, stop_at=3) is None
+    assert [step for step, _ in complete_checkpoints(halved.checkpoints)] == [3] and not halved.adapter.exists()
+    losses = [step.loss for step in halved.of(Step)]
+    assert halved(wanted) == halved.adapter
+    assert any("step 3" in note.text for note in halved.of(Note))
+    losses += [step.loss for step in halved.of(Step)]
+    assert losses == [step.loss for step in whole.of(Step)]
+    for name, tensor in whole.weights().items():
+        assert torch.equal(tensor, halved.weights()[name]), name
+
+
+def test_half_a_checkpoint_is_not_resumed_from(tiny, dataset, run):
+    wanted = spec(tiny(), dataset)
+    run(wanted, stop_at=4)
+    (run.checkpoints / "checkpoint-4" / "optimizer.pt").write_bytes(b"half")
+    (run.checkpoints / "checkpoint-9").mkdir()
+    run(wanted)
+    assert run.of(Step)[0].step == 3, "the newest whole checkpoint is that of step 2"
+
+
+def test_only_the_newest_checkpoints_are_kept_by_step(tiny, dataset, run):
+    run(spec(tiny(), dataset, training={"save_steps": 1, "save_total_limit": 2}))
+    assert [step for step, _ in complete_checkpoints(run.checkpoints)] == [5, 6]
+
+
+def test_a_qlora_run_trains_saves_and_reloads_on_an_nf4_base(tiny, dataset, run):
+    run(spec(tiny(), dataset, quantization={"kind": "nf4", "double": True}, training={"max_steps": 8}))
+    losses = [step.loss for step in run.of(Step)]
+    assert losses[-1] < losses[0]
+    weights = run.weights()
+    assert all(tensor.dtype == torch.float32 and tensor.isfinite().all() for tensor in weights.values())
+    assert any(tensor.abs().max() > 0 for name, tensor in weights.items() if "lora_B" in name)
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny()), run.adapter).eval()
+    ids = torch.tensor([[5, 6, 7]])
+    with model.disable_adapter():
+        base = model(ids).logits
+    assert (model(ids).logits - base).abs().max() > 1e-3
+
+
+def test_sample_answers_and_validation_change_nothing_in_a_quantised_run(tiny, dataset, tmp_path):
+    """bitsandbytes repacks 4-bit weights at the first look in eval mode, and then no gradient passes through them."""
+    plain, watched = Run(tmp_path / "plain"), Run(tmp_path / "watched")
+    shared = {"quantization": {"kind": "nf4"}, "data": {"validation_share": 0.25}}
+    plain(spec(tiny(), dataset, evaluation={"prompts": []}, **shared))
+    watched(spec(tiny(), dataset, evaluation={"prompts": ["Hi"], "steps": 1, "sample_steps": 1}, **shared))
+    assert [step.grad_norm for step in plain.of(Step)] == [step.grad_norm for step in watched.of(Step)]
+    for name, tensor in plain.weights().items():
+        assert torch.equal(tensor, watched.weights()[name]), name
+
+
+def test_packing_takes_fewer_steps_over_the_same_tokens(tiny, dataset, run, tmp_path):
+    other = Run(tmp_path / "packed")
+    plain = {"max_steps": None, "epochs": 1, "batch_size": 1, "accumulation": 1}
+    run(spec(tiny(), dataset, training=plain))
+    other(spec(tiny(), dataset, training=plain, stage={"packing": True}, data={"max_length": 256}))
+    assert len(other.of(Step)) < len(run.of(Step)) / 3
+
+
+def test_f18_rows_without_a_supervised_token_are_refused_before_loading(tiny, dataset, run):
+    with pytest.raises(DataError, match=r"data\.max_length = 8"):
+        run(spec(tiny(), dataset, data={"max_length": 8}))
+
+
+def test_f51_a_cutoff_beyond_the_positions_names_the_models_number(tiny, dataset, run):
+    with pytest.raises(SpecError, match="512 positions"):
+        run(spec(tiny(), dataset, data={"max_length": 513}))
+
+
+def test_f52_fp16_without_a_gpu_names_what_works(tiny, dataset, run):
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(SpecError, match=r"training\.precision: fp16 needs a GPU"):
+        run(spec(tiny(), dataset, training={"precision": "fp16"}))
+
+
+def test_f66_a_loss_that_is_no_number_stops_the_run_and_is_never_shown_as_zero(tiny, dataset, run, tmp_path):
+    from tests.engine.conftest import make
+
+    broken = make("llama", tmp_path / "broken")
+    model = AutoModelForCausalLM.from_pretrained(broken)
+    with torch.no_grad():
+        model.model.embed_tokens.weight.fill_(float("nan"))
+    model.save_pretrained(broken)
+    with pytest.raises(StudioError, match="learning_rate"):
+        run(spec(broken, dataset))
+    assert run.of(Step) == []
+
+
+def test_sample_steps_are_spread_over_the_run():
+    assert sample_steps(100, None) == {20, 40, 60, 80, 100}
+    assert sample_steps(3, None) == {1, 2, 3}
+    assert sample_steps(10, 4) == {4, 8}
+
+
+def test_a_checkpoint_whose_file_shrank_is_not_whole(tmp_path):
+    folder = tmp_path / "checkpoint-5"
+    folder.mkdir()
+    (folder / "weights").write_bytes(b"12345")
+    assert complete_checkpoints(tmp_path) == []
+    seal(folder, 5)
+    assert complete_checkpoints(tmp_path) == [(5, folder)] and (folder / MANIFEST).exists()
+    (folder / "weights").write_bytes(b"1234")
+    assert complete_checkpoints(tmp_path) == []
