@@ -5,6 +5,7 @@ Not here: paths inside a job's folder (studio.jobs.folder).
 
 import os
 import re
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,3 +90,16 @@ def inside(folder: Path, path: Path) -> Path:
     if not resolved.is_relative_to(folder.resolve()):
         raise StudioError(f"{path} lies outside {folder}.")
     return resolved
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a small file so that a reader, or a crash, sees the old text or the new one, never half of it."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    try:
+        with scratch.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)

@@ -42,11 +42,18 @@ def guess(path: Path) -> str:
     """A guess at the encoding of a file that is not UTF-8, as ", but looks like ..."; empty if there is none."""
     with path.open("rb") as file:
         start = file.read(65_536)
-    if start[1::2].count(0) > len(start) // 8 or start[::2].count(0) > len(start) // 8:
+    if _is_half_zeros(start):
         return ", but looks like UTF-16 without its byte order mark"
     if _is(start, "gb18030") and any("\u4e00" <= letter <= "\u9fff" for letter in start.decode("gb18030", "ignore")):
         return ", but looks like GB18030 (GBK)"
     return ", but looks like Latin-1 (Windows-1252)"
+
+
+def is_utf16_without_mark(path: Path) -> bool:
+    """Whether a file is UTF-16 that does not say so. Latin letters in it would pass for UTF-8 with NULs between."""
+    with path.open("rb") as file:
+        start = file.read(4096)
+    return not start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and _is_half_zeros(start)
 
 
 def parse(text: str) -> Parsed:
@@ -185,6 +192,10 @@ def _has_lone_surrogate(text: str) -> bool:
 def _skip(text: str, place: int) -> int:
     match = _SPACE.match(text, place)
     return match.end() if match else place
+
+
+def _is_half_zeros(data: bytes) -> bool:
+    return max(data[::2].count(0), data[1::2].count(0)) > len(data) // 8
 
 
 def _is(data: bytes, name: str) -> bool:

@@ -72,6 +72,8 @@ def sha256(path: Path) -> str:
 def _rows(path: Path, suffix: str) -> Iterator[Row]:
     if suffix == ".parquet":
         return _parquet(path)
+    if decoding.is_utf16_without_mark(path):
+        raise DataError(f"{path.name} is not UTF-8 text{decoding.guess(path)}. Save it as UTF-8.")
     if suffix in (".csv", ".tsv"):
         return _table(path, tabs=suffix == ".tsv")
     return _json(path) if _holds_one_document(path, suffix) else _json_lines(path)
@@ -96,7 +98,7 @@ def _holds_one_document(path: Path, suffix: str) -> bool:
         file.seek(0)
         lines = [line for line in itertools.islice(file, 64) if line.strip()][:2]
     # Two lines that each are an object of their own are JSON lines under another name
-    return not (len(lines) == 2 and all(isinstance(decoding.parse(line).value, dict) for line in lines))
+    return not (len(lines) == 2 and all(isinstance(decoding.parse(line.strip()).value, dict) for line in lines))
 
 
 def _json_lines(path: Path) -> Iterator[Row]:
@@ -241,7 +243,7 @@ def _parquet_rows(path: Path, file: Any) -> Iterator[Row]:
 
 
 def _batch_rows(groups: list[Any]) -> int:
-    """Rows per batch, so that even if every cell is as large as its whole column, a batch stays near 256 MiB."""
+    """Rows per batch, so that even if every cell is as large as its whole column, a batch stays near 64 MiB."""
     columns = [group.column(index) for group in groups for index in range(group.num_columns)]
     largest = max((column.total_uncompressed_size for column in columns), default=1)
-    return max(1, min(1024, 256 * 1024**2 // max(largest, 1)))
+    return max(1, min(1024, 64 * 1024**2 // max(largest, 1)))

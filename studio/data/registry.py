@@ -6,9 +6,7 @@ Not here: reading files (studio.data.readers), what a row means (studio.data.for
 from __future__ import annotations
 
 import json
-import os
 import re
-import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
@@ -23,7 +21,7 @@ from studio.data.example import BadRow, Example, RowFault
 from studio.data.formats import Detection
 from studio.data.readers import Row
 from studio.errors import DataError, unknown
-from studio.home import SHIPPED_DATA, checked_name, home
+from studio.home import SHIPPED_DATA, checked_name, home, write_atomically
 
 PREVIEW_ROWS = 200
 LISTED_FAULTS = 200
@@ -104,6 +102,7 @@ def inspect(
 ) -> Inspection:
     """Read a file once and say what is in it. format, columns, tags: chosen ones, in place of the detected ones.
 
+    A part whose column is an empty text is played by none.
     Raises: DataError: the file cannot be read, or there is no format of this name.
     """
     rows = readers.read(path)
@@ -113,7 +112,7 @@ def inspect(
     for row in _chain(start, rows):
         count += 1
         names.update(dict.fromkeys(row.values or ()))
-        outcome = _example(row, detection)
+        outcome = example(row, detection)
         valid += isinstance(outcome, Example)
         if isinstance(outcome, BadRow):
             total += 1
@@ -178,7 +177,7 @@ def examples(dataset: Dataset, *, max_samples: int | None = None) -> Loaded:
     for row in readers.read(dataset.path):
         if max_samples is not None and len(loaded.examples) >= max_samples:
             break
-        outcome = _example(row, how)
+        outcome = example(row, how)
         if isinstance(outcome, BadRow):
             loaded.faults.append(outcome)
         elif outcome is not None:
@@ -213,15 +212,15 @@ def _chosen(
     chosen = formats.get(name)
     fit = chosen.detect(values) if values else None
     usual = fit.columns if fit else {}
-    mapped = {**usual, **{part: column for part, column in (columns or {}).items() if column}}
+    mapped = {part: column for part, column in {**usual, **(columns or {})}.items() if column}
     if wrong := sorted(set(mapped) - set(chosen.columns)):
         raise DataError(f"{unknown(f'part of format {name}', wrong[0], chosen.columns)}")
     guess = fit.tags if fit else {}
     return Detection(name, fit.value if fit else 0.0, "Chosen by hand.", mapped, dict(tags or guess))
 
 
-def _example(row: Row, how: Detection) -> Example | BadRow | None:
-    """None: there is no format to read it by."""
+def example(row: Row, how: Detection) -> Example | BadRow | None:
+    """What a row becomes when it is read like this. None: there is no format to read it by."""
     if row.values is None:
         return BadRow(row.number, "", row.fault or "cannot be read.")
     if how.format is None:
@@ -313,16 +312,7 @@ def _write(path: Path, dataset: Dataset) -> None:
     """Write an entry whole or not at all."""
     values: dict[str, Any] = asdict(dataset)
     del values["path"], values["shipped"]
-    text = json.dumps({**values, "file_name": dataset.path.name}, ensure_ascii=False, indent=1)
-    scratch = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
-    try:
-        with scratch.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
+    write_atomically(path, json.dumps({**values, "file_name": dataset.path.name}, ensure_ascii=False, indent=1))
 
 
 def _lock() -> FileLock:

@@ -23,7 +23,7 @@ def key(example: Example) -> str:
 def split(keys: Sequence[Hashable], share: float, seed: int) -> tuple[list[int], list[int]]:
     """(training indices, held-out indices), both ascending. Rows with equal keys land on the same side.
 
-    share: of the rows that is held out; above 0, at least one row lands on each side.
+    share: of the rows that is held out, up to 0.5; above 0, at least one row lands on each side.
     Raises: DataError: there is a share, but fewer than two different rows.
     """
     everything = list(range(len(keys)))
@@ -39,17 +39,15 @@ def split(keys: Sequence[Hashable], share: float, seed: int) -> tuple[list[int],
         )
     order = list(groups.values())
     random.Random(seed).shuffle(order)
-    held = _take(order, max(1, round(len(keys) * share)), most=len(order) - 1)
+    held = _take(order, max(1, round(len(keys) * share)))
     apart = set(held)
     return [index for index in everything if index not in apart], sorted(held)
 
 
-def _take(groups: list[list[int]], wanted: int, *, most: int) -> list[int]:
-    """Whole groups, in order, until about `wanted` rows are there. A group that is far too large is passed over."""
+def _take(groups: list[list[int]], wanted: int) -> list[int]:
+    """Whole groups, in order, as long as they fit into `wanted` rows; the smallest group if none does."""
     taken: list[int] = []
-    for group in groups[:most]:
-        if len(taken) >= wanted:
-            break
-        if not taken or len(taken) + len(group) <= wanted:
+    for group in groups:
+        if len(taken) + len(group) <= wanted:
             taken += group
-    return taken
+    return taken or min(groups, key=len)

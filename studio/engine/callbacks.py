@@ -19,6 +19,7 @@ from studio.engine.generate import Request, complete
 from studio.engine.models.memory import peak_gib
 from studio.errors import StudioError
 from studio.events import Emit, Measured, Sample, Saved, Step
+from studio.home import write_atomically
 from studio.specs import Sampling, TrainSpec
 
 MANIFEST = "manifest.json"
@@ -154,9 +155,7 @@ def sample_steps(total: int, every: int | None) -> frozenset[int]:
 def seal(folder: Path, step: int) -> None:
     """Write the manifest of a finished save: the size of every file, in bytes."""
     files = {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.is_file()}
-    scratch = folder / f".{MANIFEST}"
-    scratch.write_text(json.dumps({"step": step, "files": files}, indent=1), encoding="utf-8")
-    scratch.replace(folder / MANIFEST)
+    write_atomically(folder / MANIFEST, json.dumps({"step": step, "files": files}, indent=1))
 
 
 def complete_checkpoints(checkpoints: Path) -> list[tuple[int, Path]]:

@@ -17,7 +17,7 @@ from studio.engine.generate import BASE, Request, complete
 from studio.engine.metrics.likelihood import Likelihood, likelihoods, total
 from studio.engine.rows import examples_of
 from studio.engine.trained import ADAPTER, Trained, open_trained
-from studio.errors import DataError
+from studio.errors import DataError, TemplateError
 from studio.events import Emit, Measured, Note, Phase
 from studio.specs import EvaluateSpec, Sampling, TrainSpec
 from studio.templates import Encoded, encode, generation_prompt, stop_tokens
@@ -94,14 +94,18 @@ def _examples(spec: EvaluateSpec, trained: TrainSpec, emit: Emit) -> list[Exampl
 def _rows(examples: list[Example], trained: TrainSpec, opened: Trained, emit: Emit) -> Iterator[_Row]:
     without = 0
     for number, example in enumerate(examples, start=1):
-        encoded = encode(
-            example,
-            opened.template,
-            opened.text_tokenizer,
-            supervise=trained.template.supervise,
-            system=trained.template.system,
-            max_length=trained.data.max_length,
-        )
+        try:
+            encoded = encode(
+                example,
+                opened.template,
+                opened.text_tokenizer,
+                supervise=trained.template.supervise,
+                system=trained.template.system,
+                max_length=trained.data.max_length,
+            )
+        except TemplateError as error:
+            emit(Note(text=f"Row {number} is left out: {error}"))
+            continue
         if not any(encoded.supervised[1:]):
             without += 1
             continue

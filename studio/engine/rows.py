@@ -13,7 +13,7 @@ from datasets import Dataset
 from studio.data import registry
 from studio.data.example import Example
 from studio.data.split import key, split
-from studio.errors import DataError
+from studio.errors import DataError, TemplateError
 from studio.events import Emit, Phase
 from studio.specs import DataSpec, TrainSpec
 from studio.templates import Template, TextTokenizer, encode
@@ -23,12 +23,16 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class Rows:
-    """Tokenised rows. faulty: rows that could not be read; skipped: rows without a supervised token in the cutoff."""
+    """Tokenised rows, and counts of the others.
+
+    faulty: could not be read. unwritable: refused by the template. skipped: no supervised token within the cutoff.
+    """
 
     train: Dataset
     held: Dataset | None
     hashes: dict[str, str]
     faulty: int = 0
+    unwritable: int = 0
     skipped: int = 0
     truncated: int = 0
 
@@ -57,44 +61,64 @@ def examples_of(data: DataSpec) -> tuple[list[Example], list[Example], dict[str,
 def prepare(spec: TrainSpec, tokenizer: TextTokenizer, template: Template, emit: Emit) -> Rows:
     """Read, split, write out and tokenise the rows of a run.
 
-    Raises: DataError: nothing to train on, with the reason.
+    Raises: DataError: nothing to train on, with the reason. TemplateError: the template refuses every row.
     """
     train, held, hashes, faulty = examples_of(spec.data)
-    total, done = len(train) + len(held), 0
-    skipped = truncated = 0
-
-    def tokenised(examples: list[Example]) -> Dataset | None:
-        nonlocal done, skipped, truncated
-        columns: dict[str, list[list[int]]] = {"input_ids": [], "labels": []}
-        for example in examples:
-            encoded = encode(
-                example,
-                template,
-                tokenizer,
-                supervise=spec.template.supervise,
-                system=spec.template.system,
-                max_length=spec.data.max_length,
-            )
-            labels = [
-                token if learned else IGNORED
-                for token, learned in zip(encoded.input_ids, encoded.supervised, strict=True)
-            ]
-            truncated += encoded.truncated
-            # the first position is never predicted, so it alone would teach nothing
-            if any(label != IGNORED for label in labels[1:]):
-                columns["input_ids"].append(encoded.input_ids)
-                columns["labels"].append(labels)
-            else:
-                skipped += 1
-            done += 1
-            if done % 200 == 0 or done == total:
-                emit(Phase(name="tokenize", done=done, total=total, unit="rows"))
-        return Dataset.from_dict(columns) if columns["input_ids"] else None
-
-    ready = tokenised(train)
+    work = _Tokenising(spec, tokenizer, template, emit, total=len(train) + len(held))
+    ready = work.dataset(train)
+    if ready is None and len(work.refusals) == len(train):
+        raise TemplateError(f"Template '{spec.template.name}' can write none of the rows. {work.refusals[0]}")
     if ready is None:
         raise DataError(
             f"Not one of {len(train)} rows has a supervised token within data.max_length = {spec.data.max_length}. "
             "Raise it, or choose another template.supervise."
         )
-    return Rows(ready, tokenised(held), hashes, faulty, skipped, truncated)
+    return Rows(ready, work.dataset(held), hashes, faulty, len(work.refusals), work.skipped, work.truncated)
+
+
+class _Tokenising:
+    """Tokenises examples one by one, counts those that fall out, and tells how far it is."""
+
+    def __init__(self, spec: TrainSpec, tokenizer: TextTokenizer, template: Template, emit: Emit, *, total: int):
+        self._spec, self._tokenizer, self._template, self._emit = spec, tokenizer, template, emit
+        self._done, self._total = 0, total
+        self.refusals: list[str] = []
+        self.skipped = self.truncated = 0
+
+    def dataset(self, examples: list[Example]) -> Dataset | None:
+        """Columns input_ids and labels, one row per example that has something to learn; None if no one has."""
+        columns: dict[str, list[list[int]]] = {"input_ids": [], "labels": []}
+        for example in examples:
+            self._tell()
+            row = self._row(example)
+            if row is not None:
+                columns["input_ids"].append(row[0])
+                columns["labels"].append(row[1])
+        return Dataset.from_dict(columns) if columns["input_ids"] else None
+
+    def _row(self, example: Example) -> tuple[list[int], list[int]] | None:
+        try:
+            encoded = encode(
+                example,
+                self._template,
+                self._tokenizer,
+                supervise=self._spec.template.supervise,
+                system=self._spec.template.system,
+                max_length=self._spec.data.max_length,
+            )
+        except TemplateError as error:
+            self.refusals.append(str(error))
+            return None
+        self.truncated += encoded.truncated
+        learned = zip(encoded.input_ids, encoded.supervised, strict=True)
+        labels = [token if supervised else IGNORED for token, supervised in learned]
+        # the first position is never predicted, so it alone would teach nothing
+        if all(label == IGNORED for label in labels[1:]):
+            self.skipped += 1
+            return None
+        return encoded.input_ids, labels
+
+    def _tell(self) -> None:
+        self._done += 1
+        if self._done % 200 == 0 or self._done == self._total:
+            self._emit(Phase(name="tokenize", done=self._done, total=self._total, unit="rows"))

@@ -129,6 +129,10 @@ def _refuse_cutoff_beyond(spec: TrainSpec, base: Path) -> None:
 def _tell_about(rows: Rows, spec: TrainSpec, emit: Emit) -> None:
     for count, text in (
         (rows.faulty, "could not be read and are left out; the Data tab lists them"),
+        (
+            rows.unwritable,
+            f"were refused by the template '{spec.template.name}' and are left out; the Template tab says why",
+        ),
         (rows.truncated, f"are longer than {spec.data.max_length} tokens and lose their end"),
         (rows.skipped, f"have no supervised token within {spec.data.max_length} tokens and are left out"),
     ):

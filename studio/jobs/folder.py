@@ -25,7 +25,7 @@ from filelock import FileLock, Timeout
 
 from studio import specs
 from studio.errors import JobError, unknown
-from studio.home import NAME, checked_name, home
+from studio.home import NAME, checked_name, home, write_atomically
 
 
 @dataclass(frozen=True)
@@ -173,16 +173,3 @@ def export_target(spec: specs.ExportSpec) -> Path:
     step = f"-step{spec.checkpoint}" if spec.checkpoint else ""
     kind = f"merged-{spec.dtype}" if spec.format == "merged" else "adapter"
     return home().exports / f"{spec.run}{step}-{kind}"
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a small file so that a reader, or a crash, sees the old text or the new one, never half of it."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    try:
-        with scratch.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)

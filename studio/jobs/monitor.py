@@ -102,6 +102,12 @@ class Monitor:
         self._thread.start()
         return self
 
+    def close(self) -> None:
+        """Stop reading. The views stay as they are."""
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(timeout=5)
+
     def views(self, kind: str | None = None) -> list[JobView]:
         """All jobs, newest first; of one kind if given."""
         chosen = [view for view in self._views.values() if kind is None or view.kind == kind]

@@ -28,7 +28,7 @@ from starlette.routing import Route
 from studio import specs
 from studio.data.example import Message
 from studio.errors import ServingError, StudioError
-from studio.jobs.folder import write_atomically
+from studio.home import write_atomically
 from studio.serving.address import Address, address_file, lock_file
 from studio.serving.scheduler import Answer, Scheduler
 from studio.specs import Sampling

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -23,6 +23,9 @@ from studio.errors import TemplateError
 
 MAX_CHARACTERS = 16 * 1024**2
 """Of one rendered conversation: a template that writes without end is stopped here."""
+
+MAX_REPEATED = 100_000
+"""Items of a text or list that a template multiplies."""
 
 HEADER = re.compile(r"\s*\{#-?(.*?)-?#\}\s*", re.DOTALL)
 MARK = re.compile(r"(\{%[-+]?\s*)(end)?generation(\s*[-+]?%\})")
@@ -68,8 +71,11 @@ class _Sandbox(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset({"*", "**"})
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        if operator == "**" or not (isinstance(left, int | float) and isinstance(right, int | float)):
-            raise jinja2.exceptions.SecurityError(f"'{operator}' is allowed only to multiply numbers")
+        if operator == "**":
+            raise jinja2.exceptions.SecurityError("powers are not allowed")
+        for many, times in ((left, right), (right, left)):
+            if isinstance(many, Sized) and isinstance(times, int) and len(many) * times > MAX_REPEATED:
+                raise jinja2.exceptions.SecurityError(f"more than {MAX_REPEATED:,} repeated items are not allowed")
         return super().call_binop(context, operator, left, right)
 
 

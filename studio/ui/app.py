@@ -26,6 +26,7 @@ from studio.jobs.control import Executor
 from studio.jobs.executors import local
 from studio.jobs.monitor import Monitor
 from studio.ui import api, security
+from studio.ui.chosen_language import ChosenLanguage
 from studio.ui.page import Page, log_file
 from studio.ui.texts import i18n, t
 
@@ -37,6 +38,7 @@ TABS = [
 
 LARGEST_UPLOAD = "2gb"
 _HERE = Path(__file__).resolve().parent
+_LANGUAGES = '<a href="?lang=en" data-lang="en">English</a> · <a href="?lang=zh" data-lang="zh" lang="zh">中文</a>'
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ def build(*, monitor: Monitor | None = None, executor: Executor = local, client:
         with gr.Tabs(elem_id="tabs") as tab_set:
             page = Page(demo, monitor or Monitor().start(), executor, tab_set, client=client)
             widgets = {name: _build_tab(page, name, tab) for name, tab in _named_tabs().items()}
+        gr.HTML(_LANGUAGES, elem_id="languages")
         for tab in TABS:
             tab.wire(page, widgets)
         page.on_load(_tab_in_address, None, tab_set)
@@ -101,7 +104,8 @@ def serve(
     auth = security.credentials(host)
     port = _free_port(host, port)
     _prepare_process()
-    demo = build(executor=executor, monitor=monitor, client=client)
+    watching = monitor or Monitor().start()
+    demo = build(executor=executor, monitor=watching, client=client)
     demo.queue(default_concurrency_limit=4, max_size=256)
     demo.launch(
         server_name=host,
@@ -111,7 +115,6 @@ def serve(
         theme=theme(),
         css_paths=_HERE / "studio.css",
         js=(_HERE / "page.js").read_text(encoding="utf-8"),
-        head_paths=_HERE / "head.html",
         i18n=i18n(),
         footer_links=["api", "settings"],
         run_history=False,
@@ -124,10 +127,21 @@ def serve(
         prevent_thread_lock=True,
         max_file_size=LARGEST_UPLOAD,
         allowed_paths=[str(home().exports)],
-        app_kwargs={"middleware": [Middleware(security.SameSite, hosts=security.hosts_for(host))]},
+        app_kwargs={
+            "middleware": [
+                Middleware(security.SameSite, hosts=security.hosts_for(host)),
+                Middleware(ChosenLanguage),
+            ]
+        },
     )
     shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
-    return Served(f"http://{shown}:{port}", demo.close)
+
+    def close() -> None:
+        demo.close(verbose=False)
+        if monitor is None:
+            watching.close()
+
+    return Served(f"http://{shown}:{port}", close)
 
 
 def theme() -> gr.themes.Base:

@@ -6,10 +6,12 @@ Not here: who answers (studio.serving), and the widgets (studio.ui.tabs.chat).
 from __future__ import annotations
 
 import html
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from studio.ui import run_panel
 from studio.ui.texts import table
 
 Turns = tuple[dict[str, str], ...]
@@ -49,14 +51,14 @@ class Column:
         """What the model is asked."""
         return [*([{"role": "system", "content": system}] if system else []), *self.turns]
 
-    def shown(self) -> list[dict[str, Any]]:
-        """The turns as a gr.Chatbot takes them: as parts, because it strips indentation from plain text."""
-        return [{"role": turn["role"], "content": [{"type": "text", "text": turn["content"]}]} for turn in self.turns]
+    def shown(self) -> str:
+        """The turns as conversation.js takes them."""
+        return json.dumps(self.turns)
 
     def figures(self, language: str) -> str:
         """Tokens, speed and wait of the newest answer, or what went wrong, as markup."""
         if self.fault:
-            return f'<div class="problem" role="alert">{html.escape(self.fault)}</div>'
+            return run_panel.problem(self.fault)
         if not self.tokens:
             return '<div class="quiet under">&nbsp;</div>'  # the line's place, so that nothing jumps
         words = table(language)

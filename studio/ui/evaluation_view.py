@@ -55,7 +55,7 @@ def answers(rows: list[dict[str, Any]], language: str) -> str:
     body = "".join(_answer(row) for row in rows[:SHOWN_ROWS])
     more = f"<p class='quiet'>{html.escape(words['evaluate.first_rows'].format(count=SHOWN_ROWS))}</p>"
     return (
-        f"<div class='wide' tabindex='0'><table class='samples answers'><tr>{head}</tr>{body}</table></div>"
+        f"<div class='answers' tabindex='0'><table><tr>{head}</tr>{body}</table></div>"
         f"{more if len(rows) > SHOWN_ROWS else ''}"
     )
 
@@ -86,10 +86,11 @@ def _score(name: str, base: Mapping[str, float], adapter: Mapping[str, float], w
     difference = adapter[name] - base[name]
     better = "same" if difference == 0 else "better" if (difference > 0) == (name == "token_accuracy") else "worse"
     sign = "+" if difference > 0 else "−" if difference < 0 else "±"
+    apart = f"{abs(difference) * 100:.1f} {words['evaluate.points']}" if "%" in shape else shape.format(abs(difference))
     return (
         f"<tr data-score='{name}'><th scope='row'>{html.escape(words[f'evaluate.score.{name}'])}</th>"
         f"<td>{shape.format(base[name])}</td><td>{shape.format(adapter[name])}</td>"
-        f"<td class='{better}'>{sign}{shape.format(abs(difference))}"
+        f"<td class='{better}'>{sign}{html.escape(apart)}"
         f" <span class='quiet'>{html.escape(words[f'evaluate.{better}'])}</span></td></tr>"
     )
 

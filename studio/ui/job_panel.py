@@ -7,16 +7,18 @@ job's outcome, which each tab shows in its own way.
 from __future__ import annotations
 
 import html
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
-from studio.errors import JobError
+from studio.errors import JobError, StudioError
 from studio.jobs import control
 from studio.jobs.monitor import JobView
 from studio.specs import Spec
+from studio.ui import run_panel
 from studio.ui.page import Page, guarded
 from studio.ui.texts import language, t, table
 
@@ -45,7 +47,7 @@ def build(kind: str) -> Panel:
         job = gr.Dropdown(
             [], value=None, label=t(f"{kind}.job"), elem_id=f"{kind}-job", scale=4, min_width=220, filterable=False
         )
-        stop = gr.Button(t("job.stop"), elem_id=f"{kind}-stop", interactive=False, min_width=80)
+        stop = gr.Button(t("job.stop"), elem_id=f"{kind}-stop", interactive=False, scale=0, min_width=100)
     status = gr.HTML("", elem_id=f"{kind}-status")
     return Panel(kind, job, stop, status, gr.State(None), gr.Timer(LOOK_S, active=False))
 
@@ -62,7 +64,7 @@ def wire(page: Page, panel: Panel, outcome: Outcome, outputs: Sequence[Any]) -> 
         return chosen(page, panel, outcome, job, language(request))
 
     def look(job: str | None, seen: Any, request: gr.Request) -> list[Any]:
-        return _shown(page, job, seen, outcome, len(outputs), language(request))
+        return _shown(page, panel, job, seen, outcome, len(outputs), language(request))
 
     def stop(job: str | None, request: gr.Request) -> list[Any]:
         if not job:
@@ -74,31 +76,48 @@ def wire(page: Page, panel: Panel, outcome: Outcome, outputs: Sequence[Any]) -> 
     page.on_load(opened, None, told)
     page.tabs[panel.kind].select(guarded(selected), panel.job, told, api_name=f"{panel.kind}_selected", **quiet)
     panel.job.input(guarded(selected), panel.job, told, api_name=f"{panel.kind}_chosen", **quiet)
-    panel.timer.tick(
-        guarded(look), [panel.job, panel.seen], [*_told(panel), *outputs], api_name=f"{panel.kind}_look", **quiet
-    )
+    panel.timer.tick(guarded(look), [panel.job, panel.seen], told, api_name=f"{panel.kind}_look", **quiet)
     panel.stop.click(guarded(stop), panel.job, told, api_name=f"{panel.kind}_stop", **quiet)
 
 
-def start(page: Page, panel: Panel, outcome: Outcome, spec: Spec, request: gr.Request) -> list[Any]:
-    """Start a job of this spec and show it. The updates fit `[panel.job, *status parts, *outputs]` (see `started`)."""
-    folder = control.submit(spec, executor=page.executor)
-    page.monitor.refresh()
-    return chosen(page, panel, outcome, folder.id, language(request))
+def wire_start(
+    page: Page,
+    panel: Panel,
+    outcome: Outcome,
+    outputs: Sequence[Any],
+    *,
+    button: gr.Button,
+    problem: gr.HTML,
+    inputs: Sequence[Any],
+    to_spec: Callable[..., Spec],
+) -> None:
+    """Make the button start a job of `to_spec(*inputs)` and show it; what is wrong stands in `problem`, beside it."""
+    told = [problem, panel.job, *_told(panel), *outputs]
 
+    def start(request: gr.Request, *values: Any) -> list[Any]:
+        try:
+            folder = control.submit(to_spec(*values), executor=page.executor)
+        except StudioError as error:
+            return [run_panel.problem(str(error)), *[gr.skip()] * (len(told) - 1)]
+        page.monitor.refresh()
+        return ["", *chosen(page, panel, outcome, folder.id, language(request))]
 
-def started(panel: Panel, outputs: Sequence[Any]) -> list[Any]:
-    """The outputs of an event that calls `start`."""
-    return [panel.job, *_told(panel), *outputs]
+    button.click(
+        guarded(start),
+        inputs,
+        told,
+        api_name=f"{panel.kind}_start",
+        api_visibility="private",
+        show_progress="hidden",
+        trigger_mode="once",
+    )
 
 
 def chosen(page: Page, panel: Panel, outcome: Outcome, job: str | None, spoken: str) -> list[Any]:
     """The list of jobs with one of them shown: the wanted one, else a live one, else the newest."""
     views = page.monitor.views(panel.kind)
     view = page.monitor.get(job) or next((view for view in views if view.live), views[0] if views else None)
-    words = table(spoken)
-    labels = [(f"{each.id} · {words[f'train.state.{each.state}']}", each.id) for each in views]
-    return [gr.update(choices=labels, value=view.id if view else None), *_parts(view, spoken), *outcome(view, spoken)]
+    return [_listed(views, view, spoken), *_parts(view, spoken), *outcome(view, spoken)]
 
 
 def status(view: JobView | None, spoken: str, none: str = "job.none") -> str:
@@ -116,6 +135,18 @@ def status(view: JobView | None, spoken: str, none: str = "job.none") -> str:
     )
 
 
+def _listed(views: Sequence[JobView], view: JobView | None, spoken: str) -> Any:
+    return gr.update(choices=[(label(each, spoken), each.id) for each in views], value=view.id if view else None)
+
+
+def label(view: JobView, spoken: str) -> str:
+    """A job in a list: of which run, when, and how it stands."""
+    spec = view.spec or {}
+    step = f" @{spec['checkpoint']}" if spec.get("checkpoint") else ""
+    when = time.strftime("%m-%d %H:%M:%S", time.localtime(view.created))
+    return f"{spec.get('run', view.id)}{step} · {when} · {table(spoken)[f'train.state.{view.state}']}"
+
+
 def _told(panel: Panel) -> list[Any]:
     return [panel.status, panel.stop, panel.timer, panel.seen]
 
@@ -125,21 +156,28 @@ def _parts(view: JobView | None, spoken: str) -> list[Any]:
     return [status(view, spoken), gr.update(interactive=live), gr.Timer(active=live), _key(view)]
 
 
-def _shown(page: Page, job: str | None, seen: Any, outcome: Outcome, count: int, spoken: str) -> list[Any]:
+def _shown(page: Page, panel: Panel, job: str | None, seen: Any, outcome: Outcome, count: int, spoken: str) -> Any:
     """Nothing new is nothing sent; the outcome is looked at again only when scores came or the state changed."""
     view = page.monitor.get(job)
     key = _key(view)
     if key == seen:
-        return [gr.skip()] * (4 + count)
-    same_outcome = seen is not None and key[:3] == seen[:3]
-    return [*_parts(view, spoken), *([gr.skip()] * count if same_outcome else outcome(view, spoken))]
+        return [gr.skip()] * (5 + count)
+    if seen is not None and key is not None and key[:3] == seen[:3]:
+        return [gr.skip(), *_parts(view, spoken), *[gr.skip()] * count]
+    return [_listed(page.monitor.views(panel.kind), view, spoken), *_parts(view, spoken), *outcome(view, spoken)]
 
 
 def _key(view: JobView | None) -> list[Any] | None:
     if view is None:
         return None
     phase = view.phase
-    return [view.id, view.state, [each.time for each in view.measured], phase and [phase.name, phase.done], view.notes]
+    return [
+        view.id,
+        view.state,
+        [each.time for each in view.measured],
+        phase and [phase.name, phase.done],
+        len(view.notes),
+    ]
 
 
 def _doing(view: JobView, words: Any) -> str:

@@ -14,6 +14,14 @@
     },
     true,
   );
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest?.("a[data-lang]");
+    if (!link) return;
+    event.preventDefault();
+    const address = new URL(location); // keeps the tab and the run
+    address.searchParams.set("lang", link.dataset.lang);
+    location.assign(address);
+  });
   addEventListener("popstate", () =>
     document.querySelector(`[role=tab][data-tab-id="${CSS.escape(inAddress() ?? first())}"]`)?.click(),
   );

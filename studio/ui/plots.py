@@ -65,7 +65,7 @@ def paired_losses(
         x=[0, most],
         y=[0, most],
         mode="lines",
-        line={"dash": "dot", "width": 1.2, "color": _COLOURS[1]},
+        line={"dash": "dot", "width": 1.2, "color": "#8a8a8a"},
         name=words["evaluate.chart_equal"],
         hoverinfo="skip",
     )
@@ -73,7 +73,7 @@ def paired_losses(
         x=list(base),
         y=list(adapter),
         mode="markers",
-        marker={"size": 7, "opacity": 0.75, "color": _COLOURS[0]},
+        marker={"size": 7, "opacity": 0.85, "color": "#5b8def"},
         name=words["evaluate.chart_rows"],
         text=[f"{words['evaluate.chart_row']} {row}" for row in rows],
         hovertemplate="%{text}<br>%{x:.3f} → %{y:.3f}<extra></extra>",

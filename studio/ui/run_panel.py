@@ -32,6 +32,14 @@ WRITE_RUN = """(run) => {
   history.replaceState(null, "", address);
 }"""
 
+WRITE_AND_SHOW_RUN = f"""(run) => {{
+  ({WRITE_RUN})(run);
+  const status = document.querySelector("#train-status");
+  const {{ top }} = status.getBoundingClientRect();
+  if (top < 0 || top > innerHeight) status.scrollIntoView({{ behavior: "smooth" }});
+}}"""
+"""After a start: on a narrow screen the run is far below the button."""
+
 
 @dataclass(frozen=True)
 class Widgets:

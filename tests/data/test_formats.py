@@ -81,7 +81,7 @@ def test_rows_that_no_format_fits_are_told_with_their_columns():
 
 
 def test_an_unknown_format_suggests_the_nearest():
-    with pytest.raises(DataError, match="Unknown format 'alpacca'. Did you mean 'alpaca'?"):
+    with pytest.raises(DataError, match=r"Unknown format 'alpacca'. Did you mean 'alpaca'\?"):
         formats.get("alpacca")
 
 

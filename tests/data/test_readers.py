@@ -61,12 +61,8 @@ def test_f09_f10_characters_that_are_none_are_faults(rows_of, escape):
 @pytest.mark.parametrize("suffix", ["jsonl", "csv", "json"])
 def test_f11_another_encoding_is_named_by_a_guess(rows_of, encoding, text, guess, suffix):
     content = f"a\n{text}\n" if suffix == "csv" else f'{{"a": "{text}"}}\n' * 4
-    try:
-        rows = rows_of(f"a.{suffix}", content.encode(encoding))
-    except DataError as error:
-        assert guess in str(error) and "UTF-8" in str(error)
-    else:
-        assert encoding == "utf-16-le" and len(faults(rows)) == len(rows), "ASCII in UTF-16 is valid UTF-8 with NULs"
+    with pytest.raises(DataError, match=f"not UTF-8 text, but looks like {guess}"):
+        rows_of(f"a.{suffix}", content.encode(encoding))
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])

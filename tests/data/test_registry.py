@@ -49,7 +49,7 @@ def test_adding_the_same_file_again_changes_nothing(source):
 def test_other_rows_under_a_taken_name_are_refused(source):
     registry.add(source, "mine")
     source.write_text(json.dumps(ROWS[0]))
-    with pytest.raises(DataError, match="'mine' already, with other rows. Choose another name, or remove"):
+    with pytest.raises(DataError, match=r"'mine' already, with other rows\. Choose another name, or remove"):
         registry.add(source, "mine")
     with pytest.raises(DataError, match="'identity-en' already"):
         registry.add(source, "Identity-EN")
@@ -67,7 +67,7 @@ def test_chosen_columns_are_kept(source):
         source, "mine", format="prompt_completion", columns={"prompt": "output", "response": "instruction"}
     )
     assert registry.examples(added).examples[0][1].answer == "Say 0."
-    with pytest.raises(DataError, match="Unknown part of format alpaca 'respons'. Did you mean 'response'?"):
+    with pytest.raises(DataError, match=r"Unknown part of format alpaca 'respons'\. Did you mean 'response'\?"):
         registry.add(source, "other", format="alpaca", columns={"respons": "output"})
 
 
@@ -199,7 +199,7 @@ def test_shipped_datasets_cannot_be_removed():
 
 
 def test_an_unknown_name_suggests_the_nearest():
-    with pytest.raises(DataError, match="Unknown dataset 'identity-eng'. Did you mean 'identity-en'?"):
+    with pytest.raises(DataError, match=r"Unknown dataset 'identity-eng'\. Did you mean 'identity-en'\?"):
         registry.get("identity-eng")
 
 

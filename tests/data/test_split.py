@@ -31,8 +31,15 @@ def test_equal_rows_land_on_the_same_side(seed):
     assert train and held
 
 
+def test_many_copies_of_one_row_are_trained_on_rather_than_held_out():
+    for seed in range(10):
+        train, held = split(["same"] * 98 + ["a", "b"], 0.05, seed)
+        assert (len(train), len(held)) == (98, 2)
+        assert split(["a", "a", "a", "b", "b"], 0.01, seed) == ([0, 1, 2], [3, 4])
+
+
 def test_rows_that_are_all_the_same_cannot_be_split():
-    with pytest.raises(DataError, match="data.validation_share to 0"):
+    with pytest.raises(DataError, match=r"data\.validation_share to 0"):
         split(["a", "a", "a"], 0.5, 1)
 
 

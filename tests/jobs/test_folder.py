@@ -6,8 +6,9 @@ import pytest
 from filelock import FileLock
 
 from studio.errors import JobError, StudioError
+from studio.home import write_atomically
 from studio.jobs import folder as folders
-from studio.jobs.folder import export_target, write_atomically
+from studio.jobs.folder import export_target
 from studio.specs import ExportSpec, TrainSpec, parse
 
 

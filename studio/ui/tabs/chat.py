@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -20,7 +21,7 @@ from studio import specs
 from studio.errors import ServingError, StudioError
 from studio.serving import voices
 from studio.serving.voices import BASE, Voice
-from studio.ui import adapters
+from studio.ui import adapters, run_panel
 from studio.ui.conversation import Column, loading
 from studio.ui.page import AllWidgets, Page, guarded
 from studio.ui.texts import language, say, t, table
@@ -32,12 +33,18 @@ SAMPLING = {"temperature": 0.05, "top_p": 0.01, "top_k": 1, "repetition_penalty"
 """The sampling fields in the order of their widgets, and the step of each."""
 
 
+_SCRIPT = Path(__file__).resolve().parent.parent / "conversation.js"
+
+
 @dataclass(frozen=True)
 class Side:
-    """The widgets of one column. turns: its conversation, kept on the server for this browser."""
+    """The widgets of one column. turns: its conversation, kept on the server for this browser; log only shows it.
+
+    A gr.Chatbot would render tags that a model writes, even with markdown off.
+    """
 
     adapter: gr.Dropdown
-    log: gr.Chatbot
+    log: gr.HTML
     figures: gr.HTML
     turns: gr.State
 
@@ -57,12 +64,12 @@ class Widgets:
     confirmed: gr.Checkbox
     status: gr.HTML
     system: gr.Textbox
-    sampling: dict[str, gr.Number]
+    sampling: dict[str, gr.Number | gr.Textbox]
 
 
 def build(page: Page) -> Widgets:
     """Two columns over one message box; what is seldom changed is folded."""
-    with gr.Row(elem_classes="form-grid"):
+    with gr.Row(elem_classes="columns"):
         base = gr.Dropdown(
             [specs.BUNDLED_MODEL], value=specs.BUNDLED_MODEL, allow_custom_value=True, label=t("chat.base"),
             info=t("chat.base_help"), elem_id="chat-base",
@@ -71,12 +78,12 @@ def build(page: Page) -> Widgets:
     with gr.Row(elem_classes="columns"):
         left, right = _side("left"), _side("right")
     message = gr.Textbox(
-        label=t("chat.message"), placeholder=t("chat.placeholder"), lines=2, max_lines=8, elem_id="chat-message"
+        label=t("chat.message"), placeholder=t("chat.placeholder"), lines=1, max_lines=8, elem_id="chat-message"
     )
     with gr.Row(elem_classes="actions"):
-        send = gr.Button(t("chat.send"), variant="primary", elem_id="chat-send", min_width=100)
-        stop = gr.Button(t("chat.stop"), elem_id="chat-stop", min_width=80)
-        clear = gr.Button(t("chat.clear"), elem_id="chat-clear", min_width=80)
+        send = gr.Button(t("chat.send"), variant="primary", elem_id="chat-send", scale=0, min_width=140)
+        stop = gr.Button(t("chat.stop"), elem_id="chat-stop", scale=0, min_width=100)
+        clear = gr.Button(t("chat.clear"), elem_id="chat-clear", scale=0, min_width=100)
     status = gr.HTML("", elem_id="chat-status")
     with gr.Accordion(t("chat.more"), open=False, elem_id="chat-more", elem_classes="fold"):
         system = gr.Textbox(
@@ -101,29 +108,23 @@ def _side(name: str) -> Side:
             adapter=gr.Dropdown(
                 [], value=None, label=t(f"chat.{name}"), elem_id=f"chat-{name}-adapter", filterable=False
             ),
-            log=gr.Chatbot(
-                label=t("chat.answers"),
+            log=gr.HTML(
+                "[]",
+                html_template='<div class="talk" role="log" aria-live="polite" tabindex="0"></div>',
+                js_on_load=_SCRIPT.read_text(encoding="utf-8"),
                 elem_id=f"chat-{name}",
-                height=380,
-                render_markdown=False,
-                sanitize_html=True,
-                feedback_options=None,
-                buttons=["copy"],
-                layout="bubble",
-                placeholder=None,
-                allow_file_downloads=False,
-            ),  # fmt: skip
+            ),
             figures=gr.HTML(Column().figures("en"), elem_id=f"chat-{name}-figures"),
             turns=gr.State(Column()),
         )
 
 
-def _number(name: str, step: float) -> gr.Number:
+def _number(name: str, step: float) -> gr.Number | gr.Textbox:
     field = specs.Sampling.model_fields[name]
-    return gr.Number(
-        field.default, label=t(f"sampling.{name}.label"), info=t(f"sampling.{name}.help"), step=step,
-        precision=0 if step == 1 else None, elem_id=f"chat-{name}", min_width=180,
-    )  # fmt: skip
+    common = {"label": t(f"sampling.{name}.label"), "info": t(f"sampling.{name}.help"), "elem_id": f"chat-{name}"}
+    if field.default is None:  # gradio shows an empty Number as 0
+        return gr.Textbox("", placeholder=t("train.empty"), max_lines=1, min_width=180, **common)
+    return gr.Number(field.default, step=step, precision=0 if step == 1 else None, min_width=180, **common)
 
 
 # --- who answers
@@ -201,24 +202,15 @@ def _wire_talk(page: Page, widgets: Widgets) -> None:
     ]  # fmt: skip
     quiet = {"api_visibility": "private", "show_progress": "hidden"}
 
-    async def send(
-        text: str,
-        left: str | None,
-        right: str | None,
-        left_turns: Column,
-        right_turns: Column,
-        base: str | None,
-        precision: str | None,
-        system: str | None,
-        *sampling: float | None,
-        request: gr.Request,
-    ) -> AsyncIterator[list[Any]]:
-        text = (text or "").strip()
-        if not text:
-            raise ServingError(say("chat.empty", request))
-        talk = Talk(page.client, [left, right], base, precision, system, to_sampling(sampling), language(request))
-        async for step in talk.answers(text, [left_turns, right_turns]):
-            yield step
+    async def send(request: gr.Request, *values: Any) -> AsyncIterator[list[Any]]:
+        text, left, right, left_turns, right_turns, base, precision, system, *sampling = values
+        try:
+            talk = Talk(page.client, [left, right], base, precision, system, to_sampling(sampling), language(request))
+            async for step in talk.answers((text or "").strip(), [left_turns, right_turns]):
+                yield step
+        except StudioError as error:
+            # beside the box, and the message comes back into it, so that it can be sent again
+            yield [text, run_panel.problem(str(error)), *[gr.skip()] * len(drawn)]
 
     def clear(confirmed: bool) -> list[Any]:
         if not confirmed:
@@ -253,18 +245,16 @@ class Talk:
 
     async def answers(self, text: str, columns: list[Column]) -> AsyncIterator[list[Any]]:
         """Updates for the message box, the status line and both columns. Raises: StudioError: nobody can answer."""
+        if not text:
+            raise ServingError(table(self.language)["chat.empty"])
         spoken = [(index, voices.find(name, base=self.base)) for index, name in enumerate(self.names) if name]
         if not spoken:
             raise ServingError("No model is chosen. Choose one on the left, and another on the right to compare.")
         voice = voices.together(each for _, each in spoken)
         columns = [column.asked(text) if self.names[i] else column for i, column in enumerate(columns)]
         yield ["", "", *_drawn(columns, self.language)]
-        try:
-            async for step in self._stream(spoken, voice, columns):
-                yield step
-        except StudioError:
-            yield [text, "", *[gr.skip()] * 6]  # the message comes back, so that it can be sent again
-            raise
+        async for step in self._stream(spoken, voice, columns):
+            yield step
 
     async def _stream(
         self, spoken: list[tuple[int, Voice]], voice: Voice, columns: list[Column]
@@ -301,9 +291,9 @@ class Talk:
         return (self.system or "").strip() or next((voice.system for _, voice in spoken if voice.system), None)
 
 
-def to_sampling(values: tuple[float | None, ...]) -> specs.Sampling:
+def to_sampling(values: Sequence[float | str | None]) -> specs.Sampling:
     """The sampling that the widgets ask for; an empty one is the default. Raises: SpecError: a value is wrong."""
-    given = {name: value for name, value in zip(SAMPLING, values, strict=True) if value is not None}
+    given = {name: value for name, value in zip(SAMPLING, values, strict=True) if value not in (None, "")}
     return specs.parse(specs.Sampling, given)
 
 
@@ -314,4 +304,7 @@ def _drawn(columns: list[Column], spoken: str) -> list[Any]:
 def _confirm() -> str:
     """JavaScript that asks in the browser's language, and hands the answer to the handler."""
     questions = json.dumps({name: table(name)["chat.confirm_clear"] for name in ("en", "zh")}, ensure_ascii=False)
-    return f"() => [confirm(({questions})[navigator.language.startsWith('zh') ? 'zh' : 'en'])]"
+    return (
+        f"() => {{ const asked = new URLSearchParams(location.search).get('lang') ?? navigator.language;"
+        f" return [confirm(({questions})[asked.toLowerCase().startsWith('zh') ? 'zh' : 'en'])]; }}"
+    )

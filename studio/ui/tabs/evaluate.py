@@ -36,10 +36,11 @@ class Widgets:
 
     adapter: gr.Dropdown
     dataset: gr.Dropdown
-    max_samples: gr.Number
+    max_samples: gr.Textbox
     generate: gr.Checkbox
     max_new_tokens: gr.Number
     start: gr.Button
+    problem: gr.HTML
     panel: Panel
     scores: gr.HTML
     chart_box: gr.Column
@@ -63,7 +64,7 @@ def build(page: Page) -> Widgets:
     made["answers"] = gr.HTML("", elem_id="evaluate-answers")
     with gr.Row(elem_classes="actions"):
         made["download"] = gr.Button(
-            t("evaluate.download"), elem_id="evaluate-download", size="sm", visible=False, min_width=160
+            t("evaluate.download"), elem_id="evaluate-download", size="sm", visible=False, scale=0, min_width=260
         )
         made["file"] = gr.DownloadButton(visible="hidden", elem_id="evaluate-file")
     return Widgets(**made)
@@ -77,12 +78,6 @@ def wire(page: Page, all: AllWidgets) -> None:
     asked = [widgets.adapter, widgets.dataset, widgets.max_samples, widgets.generate, widgets.max_new_tokens]
     quiet = {"api_visibility": "private", "show_progress": "hidden"}
 
-    def start(
-        adapter: str | None, dataset: str, rows: int | None, generate: bool, tokens: int, request: gr.Request
-    ) -> list[Any]:
-        spec = to_spec(adapter, dataset, rows, generate, tokens)
-        return job_panel.start(page, panel, outcome, spec, request)
-
     def lists(adapter: str | None, dataset: str | None, request: gr.Request) -> list[Any]:
         return [_adapters(page, adapter, request), _datasets(dataset, request)]
 
@@ -90,13 +85,15 @@ def wire(page: Page, all: AllWidgets) -> None:
     chosen = [widgets.adapter, widgets.dataset]
     page.on_load(lists, chosen, chosen)
     page.tabs["evaluate"].select(guarded(lists), chosen, chosen, api_name="evaluate_lists", **quiet)
-    widgets.start.click(
-        guarded(start),
-        asked,
-        job_panel.started(panel, outputs),
-        api_name="evaluate_start",
-        trigger_mode="once",
-        **quiet,
+    job_panel.wire_start(
+        page,
+        panel,
+        outcome,
+        outputs,
+        button=widgets.start,
+        problem=widgets.problem,
+        inputs=asked,
+        to_spec=to_spec,
     )
     widgets.download.click(
         guarded(copy_for_download), panel.job, widgets.file, api_name="evaluate_download", **quiet
@@ -104,12 +101,12 @@ def wire(page: Page, all: AllWidgets) -> None:
 
 
 def to_spec(
-    adapter: str | None, dataset: str | None, rows: int | None, generate: bool, tokens: int | None
+    adapter: str | None, dataset: str | None, rows: str | None, generate: bool, tokens: int | None
 ) -> specs.EvaluateSpec:
     """The spec that the widgets ask for. Raises: JobError: no run is chosen. SpecError: a value is wrong."""
     values = adapters.split(adapter) | {
         "dataset": dataset or None,
-        "max_samples": rows,
+        "max_samples": rows or None,
         "generate": generate,
     }
     return specs.parse(specs.EvaluateSpec, values | ({} if tokens is None else {"max_new_tokens": tokens}))
@@ -148,13 +145,27 @@ def _build_form(made: dict[str, Any]) -> None:
     made["adapter"] = gr.Dropdown([], value=None, elem_id="evaluate-adapter", **_texts("run"))
     made["dataset"] = gr.Dropdown([], value=None, elem_id="evaluate-dataset", **_texts("dataset"))
     with gr.Row():
-        for name in ("max_samples", "max_new_tokens"):
-            made[name] = gr.Number(
-                _default(name), precision=0, minimum=1, min_width=140, elem_id=f"evaluate-{name}", **_texts(name)
-            )
+        # gradio shows an empty Number as 0, and empty means all
+        made["max_samples"] = gr.Textbox(
+            str(_default("max_samples")),
+            placeholder=t("train.empty"),
+            max_lines=1,
+            min_width=140,
+            elem_id="evaluate-max-samples",
+            **_texts("max_samples"),
+        )
+        made["max_new_tokens"] = gr.Number(
+            _default("max_new_tokens"),
+            precision=0,
+            minimum=1,
+            min_width=140,
+            elem_id="evaluate-max-new-tokens",
+            **_texts("max_new_tokens"),
+        )
     made["generate"] = gr.Checkbox(_default("generate"), elem_id="evaluate-generate", **_texts("generate"))
     with gr.Row(elem_classes="actions"):
         made["start"] = gr.Button(t("evaluate.start"), variant="primary", elem_id="evaluate-start", min_width=120)
+    made["problem"] = gr.HTML("", elem_id="evaluate-problem")
 
 
 def _default(field: str) -> Any:

@@ -32,6 +32,7 @@ class Widgets:
     dtype: gr.Radio
     out: gr.Textbox
     start: gr.Button
+    problem: gr.HTML
     panel: Panel
     folder: gr.Textbox
     snippet: gr.Textbox
@@ -65,9 +66,6 @@ def wire(page: Page, all: AllWidgets) -> None:
     asked = [widgets.adapter, widgets.format, widgets.dtype, widgets.out]
     quiet = {"api_visibility": "private", "show_progress": "hidden"}
 
-    def start(adapter: str | None, format: str, dtype: str, out: str | None, request: gr.Request) -> list[Any]:
-        return job_panel.start(page, panel, outcome, to_spec(adapter, format, dtype, out), request)
-
     def lists(adapter: str | None, format: str, dtype: str, request: gr.Request) -> list[Any]:
         choices = adapters.choices(page.monitor)
         known = adapter in [value for _, value in choices]
@@ -86,8 +84,15 @@ def wire(page: Page, all: AllWidgets) -> None:
         [widgets.adapter.input, widgets.format.input, widgets.dtype.input],
         guarded(changed), asked[:3], [widgets.dtype, widgets.out], api_name="export_changed", **quiet,
     )  # fmt: skip
-    widgets.start.click(
-        guarded(start), asked, job_panel.started(panel, outputs), api_name="export_start", trigger_mode="once", **quiet
+    job_panel.wire_start(
+        page,
+        panel,
+        outcome,
+        outputs,
+        button=widgets.start,
+        problem=widgets.problem,
+        inputs=asked,
+        to_spec=to_spec,
     )
 
 
@@ -124,6 +129,7 @@ def _build_form(made: dict[str, Any]) -> None:
     made["out"] = gr.Textbox("", elem_id="export-out", elem_classes="mono", lines=1, max_lines=3, **_texts("out"))
     with gr.Row(elem_classes="actions"):
         made["start"] = gr.Button(t("export.start"), variant="primary", elem_id="export-start", min_width=120)
+    made["problem"] = gr.HTML("", elem_id="export-problem")
 
 
 def _default(field: str) -> Any:

@@ -216,7 +216,7 @@ def _wire_start(page: Page, widgets: Widgets) -> None:
     started = widgets.start.click(guarded(start), fields, changed, preprocess=False, api_name="train_start", **quiet)
     tried = widgets.try_it.click(guarded(try_it), None, [*fields, *told, *changed], api_name="train_try", **quiet)
     for event in (started, tried):
-        event.success(None, widgets.run, None, js=run_panel.WRITE_RUN, api_visibility="private")
+        event.success(None, widgets.run, None, js=run_panel.WRITE_AND_SHOW_RUN, api_visibility="private")
 
 
 def _submit(spec: specs.TrainSpec, page: Page) -> str:

@@ -21,6 +21,8 @@ from studio.errors import unknown
 from studio.specs import EvaluateSpec, ExportSpec, Sampling, TrainSpec
 
 LANGUAGES = ("en", "zh")
+LOCALES = {"en": "en", "zh": "zh-CN"}
+"""What a browser calls each language."""
 _FOLDER = Path(__file__).resolve().parent
 _PREFIX = "studio."  # Gradio's own keys, such as common.error, stay its own
 
@@ -38,17 +40,25 @@ def say(key: str, request: gr.Request | None = None, /, **values: Any) -> str:
 
 
 def language(request: gr.Request | None) -> str:
-    """`en` or `zh`: the language that the browser prefers."""
+    """`en` or `zh`: the one in the address (`?lang=zh`), else the one that the browser prefers."""
     if request is None:
         return "en"
-    first = (request.headers.get("accept-language") or "").split(",")[0]
+    return preferred(dict(request.query_params).get("lang"), request.headers.get("accept-language"))
+
+
+def preferred(asked: str | None, accepted: str | None) -> str:
+    """asked: `lang` of the address. accepted: the header Accept-Language. Any kind of Chinese is zh, the rest en."""
+    if asked in LANGUAGES:
+        return asked
+    first = (accepted or "").split(",")[0]
     return "zh" if first.strip().lower().startswith("zh") else "en"
 
 
 def i18n() -> gr.I18n:
     """Everything `t` can name, for launch()."""
-    tables = {name: {_PREFIX + key: text for key, text in table(name).items()} for name in LANGUAGES}
-    return gr.I18n(**{"en": tables["en"], "zh": tables["zh"], "zh-CN": tables["zh"]})
+    return gr.I18n(
+        **{locale: {_PREFIX + key: text for key, text in table(name).items()} for name, locale in LOCALES.items()}
+    )
 
 
 @cache

@@ -1,0 +1,128 @@
+import pytest
+
+from studio.jobs import folder as folders
+from studio.jobs.executors.replay import Replay
+from studio.ui import app
+from tests.ui.recorded import recorded
+
+
+@pytest.fixture
+def served(studio_home):
+    served = app.serve(port=0, executor=Replay(recorded(400), speed=6))
+    yield served
+    served.close()
+
+
+@pytest.fixture
+def train(page, served):
+    page.goto(f"{served.url}/?tab=train")
+    page.wait_for_selector("#train-start", timeout=30_000)
+    page.wait_for_function("document.querySelector('#train-machine').innerText.length > 20")
+    return page
+
+
+def state_is(page, state):
+    page.wait_for_selector(f"#train-status [data-state={state}]", timeout=20_000)
+
+
+def points_above(page, count):
+    page.wait_for_function(f"Number(document.querySelector('.live-chart').dataset.points ?? 0) > {count}")
+    return int(page.locator(".live-chart").get_attribute("data-points"))
+
+
+def runs():
+    return [folder.id for folder in folders.every()]
+
+
+def choose_dataset(page, name):
+    page.locator("#spec-data-datasets input").click()
+    page.get_by_role("option", name=name).click()
+    page.keyboard.press("Escape")
+
+
+def test_a_run_grows_survives_a_reload_stops_and_resumes(train):
+    train.locator("#train-try").click()
+    first = points_above(train, 5)
+    assert points_above(train, first) > first
+    (run,) = runs()
+    assert f"run={run}" in train.url
+    train.reload()
+    state_is(train, "running")
+    assert points_above(train, 5) > 5
+    train.locator("#train-stop").click()
+    state_is(train, "stopped")
+    train.locator("#train-resume").click()
+    state_is(train, "running")
+    assert runs() == [run]
+
+
+def test_a_double_click_on_start_makes_one_run(train):
+    choose_dataset(train, "identity-en")
+    train.locator("#train-start").dblclick()
+    state_is(train, "running")
+    train.wait_for_timeout(1000)
+    assert len(runs()) == 1
+
+
+def test_a_second_start_says_which_run_is_in_the_way(train):
+    train.locator("#train-try").click()
+    state_is(train, "running")
+    train.locator("#train-start").click()
+    train.wait_for_function("document.querySelector('#train-problem').innerText.includes('Stop')")
+    assert runs()[0] in train.locator("#train-problem").inner_text()
+    assert len(runs()) == 1
+
+
+def test_a_wrong_learning_rate_is_named_while_it_is_typed_and_at_start(train):
+    choose_dataset(train, "identity-en")
+    train.locator("#spec-training-learning_rate input").fill("-1")
+    said = "Learning rate (training.learning_rate): must be above"
+    train.wait_for_function(f"document.querySelector('#train-problem').innerText.startsWith('{said}')")
+    train.locator("#train-start").click()
+    toast = train.locator(".toast-body")
+    toast.wait_for()
+    assert said in toast.inner_text()
+    assert runs() == []
+
+
+def test_starting_without_a_dataset_says_so(train):
+    train.locator("#train-start").click()
+    train.wait_for_function("document.querySelector('#train-problem').innerText.includes('Choose at least one')")
+
+
+def test_yaml_fills_the_form_and_the_form_fills_yaml_and_command(train):
+    train.locator("#train-yaml-fold > button").click()
+    train.locator("#train-yaml textarea").fill("training: {max_steps: 7}\ndata: {datasets: [identity-zh]}")
+    train.locator("#train-load-yaml").click()
+    train.wait_for_function(
+        "document.querySelector('#spec-training-max_steps textarea, #spec-training-max_steps input').value === '7'"
+    )
+    train.wait_for_function("document.querySelector('#train-command textarea').value.includes('max_steps=7')")
+    train.locator("#spec-training-batch_size input").fill("2")
+    train.wait_for_function("document.querySelector('#train-command textarea').value.includes('batch_size=2')")
+    assert "identity-zh" in train.locator("#train-yaml textarea").input_value()
+
+
+def test_zoom_is_kept_while_the_curve_grows(train):
+    train.locator("#train-try").click()
+    before = points_above(train, 5)
+    train.evaluate("Plotly.relayout(document.querySelector('.live-chart'), {'xaxis.range': [2, 9]})")
+    points_above(train, before + 10)
+    assert train.evaluate("document.querySelector('.live-chart').layout.xaxis.range") == [2, 9]
+
+
+def test_text_from_a_run_is_shown_and_never_run(train):
+    train.locator("#train-try").click()
+    train.wait_for_function("document.querySelector('#train-samples').innerText.includes('<img src=x')")
+    assert "**bold**" in train.locator("#train-notes").inner_text()
+    assert train.title() == "Finetune Studio"
+    assert train.locator("#train-samples img, #train-notes img").count() == 0
+
+
+def test_runs_are_compared_in_one_chart(train):
+    train.locator("#train-try").click()
+    points_above(train, 5)
+    train.locator("#train-compare-fold > button").click()
+    train.locator("#train-compare input").click()
+    train.get_by_role("option", name=runs()[0]).click()
+    train.wait_for_selector("#train-comparison .still-chart[data-traces]", timeout=10_000)
