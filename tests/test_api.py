@@ -10,7 +10,8 @@ import studio
 from studio.events import Ended, Measured
 from studio.jobs.executors.replay import Replay
 from studio.serving.voices import BASE
-from tests.cli.test_cli import CHECKOUT, finished_run, training
+from tests.cli.test_cli import CHECKOUT
+from tests.examples import finished_run, training
 from tests.serving.fakes import FakeClient
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -41,7 +41,7 @@ def chat(
     address = client.ensure(
         voice.base,
         quantization=voice.precision(as_trained),
-        on_phase=lambda phase: output.note(f"{phase}…"),
+        on_phase=_each_once(),
     )
     sampling = specs.parse(specs.Sampling, {"temperature": temperature, "max_tokens": max_tokens, "seed": seed})
     columns = [Column(name, voice.opening(system)) for name in names]
@@ -56,6 +56,18 @@ def chat(
             output.note("")
         for column in columns:
             column.close()
+
+
+def _each_once() -> Callable[[str], None]:
+    """Says what the server is doing, once for each phase."""
+    told: list[str] = []
+
+    def tell(phase: str) -> None:
+        if phase not in told:
+            told.append(phase)
+            output.note(f"{phase}…")
+
+    return tell
 
 
 @dataclass

@@ -21,6 +21,7 @@ import httpx
 from filelock import FileLock, Timeout
 
 from studio.errors import ServingError
+from studio.hardware import thread_environment
 from studio.home import CHECKOUT, home
 from studio.serving import address as addresses
 from studio.serving.address import Address
@@ -174,7 +175,7 @@ def _spawn(base: str, quantization: str) -> None:
         subprocess.Popen(
             command,
             cwd=CHECKOUT,
-            env=os.environ | {"STUDIO_HOME": str(home().path), "PYTHONUNBUFFERED": "1"},
+            env=os.environ | thread_environment() | {"STUDIO_HOME": str(home().path), "PYTHONUNBUFFERED": "1"},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -11,8 +11,6 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.util import find_spec
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
@@ -28,13 +26,10 @@ from studio.jobs.monitor import Monitor
 from studio.ui import api, security
 from studio.ui.chosen_language import ChosenLanguage
 from studio.ui.page import Page, log_file
+from studio.ui.tabs import chat, data, evaluate, export, template, train
 from studio.ui.texts import i18n, t
 
-TABS = [
-    import_module(f"studio.ui.tabs.{name}")
-    for name in ("data", "template", "train", "evaluate", "chat", "export")
-    if find_spec(f"studio.ui.tabs.{name}")
-]
+TABS = (data, template, train, evaluate, chat, export)
 
 LARGEST_UPLOAD = "2gb"
 _HERE = Path(__file__).resolve().parent

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 
 import plotly.graph_objects as go
@@ -42,15 +42,6 @@ def histogram(edges: Sequence[float], counts: Sequence[int], *, x: str, y: str, 
     figure.add_bar(x=list(edges[:-1]), y=list(counts), width=widths, offset=0, showlegend=False)
     if mark is not None:
         figure.add_vline(x=mark, line={"dash": "dash", "width": 1.5})
-    return figure
-
-
-def bars(groups: Mapping[str, Mapping[str, float]], *, y: str) -> go.Figure:
-    """One bar per name and group, groups side by side: {"base": {"loss": 2.1}, "adapter": {"loss": 0.4}}."""
-    figure = _figure("", y)
-    for name, scores in groups.items():
-        figure.add_bar(x=list(scores), y=list(scores.values()), name=name)
-    figure.update_layout(barmode="group")
     return figure
 
 

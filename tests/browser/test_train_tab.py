@@ -34,6 +34,10 @@ def runs():
     return [folder.id for folder in folders.every()]
 
 
+def command_has(page, words):
+    page.wait_for_function(f"document.querySelector('#train-command textarea').value.includes('{words}')")
+
+
 def choose_dataset(page, name):
     page.locator("#spec-data-datasets input").click()
     page.get_by_role("option", name=name).click()
@@ -68,7 +72,7 @@ def test_a_second_start_says_which_run_is_in_the_way(train):
     train.locator("#train-try").click()
     state_is(train, "running")
     train.locator("#train-start").click()
-    train.wait_for_function("document.querySelector('#train-problem').innerText.includes('Stop')")
+    train.wait_for_function("document.querySelector('#train-problem').innerText.includes('before you start another')")
     assert runs()[0] in train.locator("#train-problem").inner_text()
     assert len(runs()) == 1
 
@@ -92,14 +96,15 @@ def test_starting_without_a_dataset_says_so(train):
 
 def test_yaml_fills_the_form_and_the_form_fills_yaml_and_command(train):
     train.locator("#train-yaml-fold > button").click()
-    train.locator("#train-yaml textarea").fill("training: {max_steps: 7}\ndata: {datasets: [identity-zh]}")
-    train.locator("#train-load-yaml").click()
-    train.wait_for_function(
-        "document.querySelector('#spec-training-max_steps textarea, #spec-training-max_steps input').value === '7'"
+    train.locator("#train-yaml textarea").fill(
+        "training: {max_steps: 7}\ndata: {datasets: [identity-zh]}\nevaluation: {prompts: [folded]}"
     )
-    train.wait_for_function("document.querySelector('#train-command textarea').value.includes('max_steps=7')")
+    train.locator("#train-load-yaml").click()
+    command_has(train, "max_steps=7")
+    command_has(train, "folded")
+    assert train.locator("#spec-training-max_steps :is(textarea, input)").input_value() == "7"
     train.locator("#spec-training-batch_size input").fill("2")
-    train.wait_for_function("document.querySelector('#train-command textarea').value.includes('batch_size=2')")
+    command_has(train, "batch_size=2")
     assert "identity-zh" in train.locator("#train-yaml textarea").input_value()
 
 

@@ -6,7 +6,8 @@ import json
 import pytest
 
 from studio.serving.voices import BASE
-from tests.cli.test_cli import finished_run, run
+from tests.cli.test_cli import run
+from tests.examples import finished_run
 from tests.serving.fakes import FakeClient
 
 
@@ -68,3 +69,8 @@ def test_a_checkpoint_that_does_not_exist_is_refused(studio_home, capsys, adapte
     status, _, err = run(capsys, "chat", "--adapter", adapter.replace("RUN", job.id), "--once", "Hi")
     assert status == 1
     assert "checkpoint" in err or "RUN@STEP" in err
+
+
+def test_each_phase_of_the_server_is_told_once(studio_home, capsys):
+    client = FakeClient({BASE: ["a"]}, phases=("start", "start", "load", "load"))
+    assert run(capsys, "chat", "--once", "Hi", client=client)[2].startswith("start…\nload…\n ")

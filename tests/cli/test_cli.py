@@ -5,40 +5,18 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from studio import specs
 from studio.cli import main
 from studio.cli.session import Session
-from studio.events import Ended, Measured, Note, Phase, Plan, Sample, Saved, Step
+from studio.events import Ended, Measured, Note
 from studio.jobs import folder as folders
 from studio.jobs.executors.replay import Replay
-from studio.jobs.journal import Journal
+from tests.examples import finished_run, training
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-PLAN = Plan(
-    total_steps=3,
-    rows=40,
-    effective_batch_size=8,
-    trainable_parameters=10,
-    total_parameters=1000,
-    device="cpu",
-    time=0,
-)
-
-
-def training(state="finished", message="", steps=3, step_s=0.01):
-    """The events of a short run."""
-    told = [Phase(name="load", time=0), PLAN]
-    for step in range(1, steps + 1):
-        told.append(Step(step=step, epoch=step / 3, loss=3 - step / 2, learning_rate=1e-3, time=step * step_s))
-    told.append(Sample(step=steps, prompt="Who are you?", answer="I am Miro.", time=steps * step_s))
-    told.append(Saved(step=steps, path="checkpoints/checkpoint-3", time=steps * step_s))
-    told.append(Ended(state=state, message=message, path="adapter", time=steps * step_s))
-    return told
 
 
 def run(capsys, *arguments, events=(), client=None):
@@ -47,21 +25,6 @@ def run(capsys, *arguments, events=(), client=None):
         main(arguments, session=Session(Replay(events, speed=1.0), client))
     told = capsys.readouterr()
     return ended.value.code or 0, told.out, told.err
-
-
-def finished_run(name="run", **changes):
-    """A folder as a finished run leaves it."""
-    spec = specs.parse(specs.TrainSpec, specs.with_overrides({}, ["data.datasets=[set]", *changes.get("sets", ())]))
-    folder = folders.create("train", spec, name)
-    folder.adapter.mkdir()
-    for step in changes.get("checkpoints", ()):
-        folder.checkpoint(step).mkdir(parents=True)
-        (folder.checkpoint(step) / "manifest.json").write_text("{}")
-    journal = Journal(folder.events, 1)
-    for event in training():
-        journal.append(event.model_copy(update={"time": time.time()}))
-    journal.close()
-    return folder
 
 
 def subprocess_studio(code_or_arguments, home, **options):
@@ -237,7 +200,7 @@ def test_export_of_a_checkpoint_that_is_gone_names_those_that_are_kept(studio_ho
 
 def test_ctrl_c_asks_the_job_to_save_and_stop(studio_home):
     code = (
-        "import tests.cli.test_cli as t; from studio.cli import main; from studio.cli.session import Session\n"
+        "import tests.examples as t; from studio.cli import main; from studio.cli.session import Session\n"
         "from studio.jobs.executors.replay import Replay\n"
         "main(['train', '--json'], session=Session(Replay(t.training(steps=300, step_s=0.05), speed=1.0)))"
     )

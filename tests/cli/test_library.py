@@ -3,6 +3,7 @@
 import json
 
 from tests.cli.test_cli import run
+from tests.examples import training
 
 
 def test_data_list_json_names_the_shipped_sets(studio_home, capsys):
@@ -74,8 +75,6 @@ def test_a_preset_is_copied_once_and_never_over_a_file_that_exists(studio_home, 
 
 
 def test_train_takes_a_preset_with_changes(studio_home, capsys):
-    from tests.cli.test_cli import training
-
     arguments = ("train", "--preset", "identity", "--set", "training.max_steps=3", "--json")
     status, out, _ = run(capsys, *arguments, events=training())
     assert status == 0

@@ -7,7 +7,7 @@ import pytest
 from studio.errors import JobError, ServingError
 from studio.jobs.monitor import view_of
 from studio.serving import voices
-from tests.cli.test_cli import finished_run
+from tests.examples import finished_run
 
 
 def test_a_finished_run_offers_its_adapter_and_then_its_checkpoints_newest_first(studio_home):

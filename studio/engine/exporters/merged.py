@@ -56,8 +56,24 @@ def write_merged(
         return
     emit(Phase(name="check"))
     after = _answers(load_base(folder, dtype=spec.dtype), opened, trained)
+    _compare(before, after, opened, spec, trained, emit)
+
+
+def _compare(
+    before: list[list[int]],
+    after: list[list[int]],
+    opened: Trained,
+    spec: ExportSpec,
+    trained: TrainSpec,
+    emit: Emit,
+) -> None:
+    """Say how many sample answers are the same, token by token, and show those that are not."""
     same = [one == other for one, other in zip(before, after, strict=True)]
     emit(Measured(subject="export", scores={"prompts": float(len(same)), "same_answers": float(sum(same))}))
+    for prompt, one, other in zip(trained.evaluation.prompts, before, after, strict=True):
+        if one != other:
+            said, says = opened.text_tokenizer.decode(one), opened.text_tokenizer.decode(other)
+            emit(Note(text=f"Rounded to {spec.dtype}, “{prompt}” is answered “{says}”; in fp32 it was “{said}”."))
 
 
 def _write(model: Any, opened: Trained, folder: Path) -> None:

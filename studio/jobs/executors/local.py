@@ -4,10 +4,11 @@ import os
 import subprocess
 import sys
 
+from studio.hardware import thread_environment
 from studio.home import CHECKOUT, home
 from studio.jobs.folder import JobFolder
 
-_SECRETS = ("TOKEN", "SECRET", "PASSWORD", "API_KEY", "CREDENTIAL")
+SECRET_MARKS = ("TOKEN", "SECRET", "PASSWORD", "API_KEY", "CREDENTIAL")
 
 
 def start(folder: JobFolder) -> None:
@@ -31,6 +32,6 @@ def _environment() -> dict[str, str]:
     kept = {
         name: value
         for name, value in os.environ.items()
-        if name == "HF_TOKEN" or not any(mark in name.upper() for mark in _SECRETS)
+        if name == "HF_TOKEN" or not any(mark in name.upper() for mark in SECRET_MARKS)
     }
-    return kept | {"STUDIO_HOME": str(home().path), "PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false"}
+    return kept | thread_environment() | {"STUDIO_HOME": str(home().path), "PYTHONUNBUFFERED": "1"}

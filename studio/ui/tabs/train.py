@@ -113,8 +113,8 @@ def _build_yaml(made: dict[str, Any]) -> None:
 def _wire_form(page: Page, widgets: Widgets) -> None:
     fields = list(widgets.form.values())
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    describe: dict[str, Any] = {
-        "fn": guarded(_describe),
+    describing: dict[str, Any] = {
+        "fn": guarded(describe),
         "inputs": fields,
         "outputs": [widgets.problem, widgets.yaml, widgets.command, widgets.machine],
         "preprocess": False,
@@ -122,19 +122,19 @@ def _wire_form(page: Page, widgets: Widgets) -> None:
         "concurrency_limit": None,
         **quiet,
     }
-    gr.on([field.input for field in widgets.form.values()], **describe, api_name="train_describe")
+    gr.on([field.input for field in widgets.form.values()], **describing, api_name="train_describe")
     loaded = [
         widgets.preset.input(guarded(_from_preset), widgets.preset, fields, api_name="train_preset", **quiet),
         widgets.load_yaml.click(guarded(_from_yaml), widgets.yaml, fields, api_name="train_load_yaml", **quiet),
     ]
     for number, event in enumerate(loaded):
-        event.success(**describe, api_name=f"train_described_{number}")
+        event.success(**describing, api_name=f"train_described_{number}")
     named = [widgets.form[path] for path in form.NAMED_ELSEWHERE]
     page.tabs["train"].select(guarded(_choices), named, named, preprocess=False, api_name="train_choices", **quiet)
     page.on_load(_first_look, None, [*named, widgets.yaml, widgets.command, widgets.machine])
 
 
-def _describe(request: gr.Request, *values: Any) -> list[Any]:
+def describe(request: gr.Request, *values: Any) -> list[Any]:
     """What is wrong with the form, or its YAML, its command, and what "auto" becomes."""
     try:
         return ["", *_told(form.read(values), request)]
