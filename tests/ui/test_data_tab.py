@@ -33,14 +33,14 @@ def test_pages_of_rows_stay_inside_the_dataset(request_):
 
 
 def test_a_shipped_dataset_cannot_be_removed_from_the_page(request_):
-    remove = data._shown("identity-en", 0, request_)[8]
+    remove = data._shown("identity-en", 0, request_)[10]
     assert remove["visible"] is False
 
 
 def test_rows_that_are_gone_are_told_in_their_place(request_, file):
     registry.add(file, "mine").path.unlink()
     updates = data._shown("mine", 0, request_)
-    assert "cannot be read" in updates[5] and updates[7]["interactive"] is False
+    assert "cannot be read" in updates[5] and updates[9]["interactive"] is False
 
 
 def test_looking_at_a_file_offers_its_columns(request_, file):
