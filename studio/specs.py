@@ -386,10 +386,10 @@ def _split(line: str, path: list[str]) -> Fault:
 
 
 _LIMITS = {
-    "greater_than": "must be above {gt}",
-    "greater_than_equal": "must be at least {ge}",
-    "less_than": "must be below {lt}",
-    "less_than_equal": "must be at most {le}",
+    "greater_than": "must be above {gt:g}",
+    "greater_than_equal": "must be at least {ge:g}",
+    "less_than": "must be below {lt:g}",
+    "less_than_equal": "must be at most {le:g}",
     "too_short": "needs at least {min_length}",
     "too_long": "takes at most {max_length}",
     "string_too_short": "must not be empty",

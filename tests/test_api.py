@@ -16,7 +16,7 @@ from tests.serving.fakes import FakeClient
 
 
 def spec():
-    return studio.TrainSpec(data={"datasets": "set"})
+    return studio.TrainSpec(data={"datasets": "identity-en"})
 
 
 def test_importing_the_package_imports_nothing_of_weight():

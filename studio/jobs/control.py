@@ -9,7 +9,8 @@ from typing import Protocol
 from filelock import FileLock
 
 from studio import specs
-from studio.errors import JobError
+from studio.data import registry
+from studio.errors import Fault, JobError, SpecError, unknown
 from studio.events import Ended, Event, Started
 from studio.home import home
 from studio.jobs import folder as folders
@@ -28,11 +29,14 @@ class Executor(Protocol):
 def submit(spec: specs.Spec, *, executor: Executor = local) -> JobFolder:
     """Make a job of a spec and start it.
 
-    Raises: JobError: it asks for a run or checkpoint that does not exist, or for a target that does; or another
-        training run is alive (two would share the same cores or GPU and slow each other down).
+    Raises: SpecError: it names no dataset, or one that is not registered.
+        JobError: it asks for a run or checkpoint that does not exist, or for a target that does; or another training
+        run is alive (two would share the same cores or GPU and slow each other down).
     """
     kind = next(kind for kind, each in specs.KINDS.items() if isinstance(spec, each))
-    if kind != "train":
+    if kind == "train":
+        _check_datasets(spec)
+    else:
         folders.find(spec.run).adapter_at(spec.checkpoint)
     if kind == "export" and (target := folders.export_target(spec)).exists():
         raise JobError(f"{target} exists already. Name another folder in out, or move that one away.")
@@ -101,6 +105,15 @@ def wait(folder: JobFolder, *, on_event: Callable[[Event], None] | None = None, 
         if isinstance(event, Ended) and event.state == "failed":
             raise JobError(event.message)
     return view_of(folder)
+
+
+def _check_datasets(spec: specs.TrainSpec) -> None:
+    if not spec.data.datasets:
+        raise SpecError([Fault("data.datasets", "is empty. Choose at least one dataset.")])
+    known = [dataset.name for dataset in registry.every()]
+    wrong = [name for name in spec.data.datasets if name not in known]
+    if wrong:
+        raise SpecError(Fault("data.datasets", unknown("dataset", name, known)) for name in wrong)
 
 
 def _start(folder: JobFolder, executor: Executor) -> None:

@@ -23,6 +23,11 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 from studio import specs
 from studio.errors import JobError, unknown
 from studio.home import NAME, checked_name, home, write_atomically
@@ -121,11 +126,19 @@ class JobFolder:
         """Whether a worker lives. A process id could have been reused; a held lock cannot."""
         if not self.lock.exists():
             return False
-        try:
-            with FileLock(self.lock, timeout=0):
-                return False
-        except Timeout:
-            return True
+        if fcntl is None:
+            try:
+                with FileLock(self.lock, timeout=0):
+                    return False
+            except Timeout:
+                return True
+        # shared, so that several that look at once do not take each other for the worker, whose lock is exclusive
+        with self.lock.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
 
     def ask_to_stop(self) -> None:
         """The worker sees this at its next step, saves, and ends."""

@@ -6,6 +6,7 @@ process loses nothing, because the folder is read again. Not here: starting or s
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from dataclasses import dataclass, replace
@@ -17,6 +18,8 @@ from studio.events import Ended, Event, Measured, Note, Phase, Plan, Sample, Sav
 from studio.jobs import folder as folders
 from studio.jobs.folder import JobFolder
 from studio.jobs.journal import tail
+
+log = logging.getLogger("studio.jobs")
 
 State = Literal["starting", "running", "stopping", "stalled", "finished", "stopped", "failed", "interrupted"]
 LIVE: frozenset[str] = frozenset({"starting", "running", "stopping", "stalled"})
@@ -48,6 +51,8 @@ class JobView:
     samples: tuple[Sample, ...] = ()
     saved: tuple[int, ...] = ()
     """Steps of the checkpoints that exist."""
+    has_adapter: bool = False
+    """Whether the finished adapter is there."""
     notes: tuple[str, ...] = ()
     ended: Ended | None = None
     last_time: float = 0.0
@@ -129,7 +134,10 @@ class Monitor:
             views = {}
             for folder in folders.every():
                 old = self._views.get(folder.id)
-                views[folder.id] = self._advance(folder, old) if old is None or _may_change(folder, old) else old
+                try:
+                    views[folder.id] = self._advance(folder, old) if old is None or _may_change(folder, old) else old
+                except OSError as error:  # removed, or unreadable, between listing and reading; others must go on
+                    log.warning("%s is passed over: %s", folder.path, error)
             self._offsets = {job_id: self._offsets.get(job_id, 0) for job_id in views}
             self._views = views
         return self
@@ -144,7 +152,7 @@ class Monitor:
         self._offsets[folder.id] = offset
         if events or skipped:
             view = fold(replace(view, skipped_lines=view.skipped_lines + skipped), events)
-            view = replace(view, saved=folder.checkpoint_steps())
+            view = replace(view, saved=folder.checkpoint_steps(), has_adapter=folder.adapter.is_dir())
         return replace(view, state=_state(folder, view))
 
 
@@ -152,7 +160,8 @@ def view_of(folder: JobFolder) -> JobView:
     """One job's view, read from its first byte; for the shell."""
     events, _, skipped = tail(folder.events)
     view = fold(replace(_first_view(folder), skipped_lines=skipped), events)
-    return replace(view, state=_state(folder, view), saved=folder.checkpoint_steps())
+    view = replace(view, saved=folder.checkpoint_steps(), has_adapter=folder.adapter.is_dir())
+    return replace(view, state=_state(folder, view))
 
 
 def fold(view: JobView, events: list[Event]) -> JobView:

@@ -50,7 +50,7 @@ def of_run(view: JobView) -> list[Voice]:
     """The finished adapter of a run, if there is one, then its checkpoints, newest first."""
     if view.kind != "train" or view.spec is None:
         return []
-    finished = [None] if view.state == "finished" else []
+    finished = [None] if view.has_adapter else []
     return [_voice(view, step) for step in (*finished, *reversed(view.saved))]
 
 

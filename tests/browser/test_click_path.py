@@ -168,9 +168,11 @@ def test_from_a_dataset_to_a_merged_model_by_clicking(page, with_model, server, 
     page.wait_for_function("document.querySelector('#train-machine')?.innerText.length > 20", timeout=30_000)
 
     for name in ("identity-en", "identity-zh"):
-        page.locator("#spec-data-datasets input").click()
-        page.get_by_role("option", name=name).click()
-        page.keyboard.press("Escape")
+        box = page.locator("#spec-data-datasets input")
+        box.fill(name)
+        page.wait_for_selector(f"[role=option][aria-label={name}]")
+        box.press("Enter")
+        page.wait_for_function(f"document.querySelector('#train-command textarea').value.includes('{name}')")
     for field, value in (("max_steps", "24"), ("learning_rate", "0.001"), ("batch_size", "8"), ("accumulation", "1")):
         fill(page, f"spec-training-{field}", value)
     page.locator("#train-start").click()

@@ -77,6 +77,14 @@ def test_rows_templates_and_limits_change_what_is_shown(template):
     has(template, "#template-tokens", "Who are you?")
 
 
+def test_another_dataset_begins_with_its_first_row(template):
+    template.locator("#template-row input").fill("30")
+    template.wait_for_function("document.querySelector('#template-previous').disabled === false")
+    choose(template, "#template-dataset", "everyday-zh")
+    has(template, "#template-tokens", "今天晚饭吃什么好")
+    template.wait_for_function("document.querySelector('#template-row input').value === '1'")
+
+
 def test_what_is_chosen_here_goes_into_the_train_form_and_comes_back(template):
     choose(template, "#template-name", "chatml · ChatML")
     choose(template, "#template-dataset", "everyday-zh")

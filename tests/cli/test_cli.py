@@ -17,6 +17,7 @@ from studio.jobs.executors.replay import Replay
 from tests.examples import finished_run, training
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+TRAIN = ("train", "--set", "data.datasets=identity-en")
 
 
 def run(capsys, *arguments, events=(), client=None):
@@ -43,7 +44,7 @@ def subprocess_studio(code_or_arguments, home, **options):
 
 
 def test_train_with_json_prints_each_event_and_then_the_outcome(studio_home, capsys):
-    status, out, _ = run(capsys, "train", "--set", "data.datasets=[set]", "--json", events=training())
+    status, out, _ = run(capsys, *TRAIN, "--json", events=training())
     lines = [json.loads(line) for line in out.splitlines()]
     assert status == 0
     assert [line["loss"] for line in lines if line.get("type") == "step"] == [2.5, 2.0, 1.5]
@@ -53,33 +54,33 @@ def test_train_with_json_prints_each_event_and_then_the_outcome(studio_home, cap
 
 
 def test_a_failed_run_exits_with_1_and_says_why_on_both_streams(studio_home, capsys):
-    status, out, err = run(capsys, "train", "--json", events=training("failed", "Out of memory."))
+    status, out, err = run(capsys, *TRAIN, "--json", events=training("failed", "Out of memory."))
     assert status == 1
     assert json.loads(out.splitlines()[-1])["error"] == "Out of memory."
     assert "Out of memory." in err
 
 
 def test_a_stopped_run_exits_with_2_and_says_how_to_go_on(studio_home, capsys):
-    status, out, _ = run(capsys, "train", events=training("stopped"))
+    status, out, _ = run(capsys, *TRAIN, events=training("stopped"))
     assert status == 2
-    assert "studio jobs resume run-" in out
+    assert "studio jobs resume identity-en-" in out
 
 
 def test_train_without_json_keeps_progress_off_stdout(studio_home, capsys):
-    status, out, err = run(capsys, "train", events=training())
+    status, out, err = run(capsys, *TRAIN, events=training())
     assert status == 0
     assert len(out.splitlines()) == 1
     assert "step 2/3" in err and "I am Miro." in err
 
 
 def test_detach_returns_before_the_run_ends(studio_home, capsys):
-    status, out, _ = run(capsys, "train", "--detach", "--json", events=training(step_s=5))
+    status, out, _ = run(capsys, *TRAIN, "--detach", "--json", events=training(step_s=5))
     assert status == 0
     assert json.loads(out)["state"] in ("starting", "running")
 
 
 def test_every_wrong_field_is_named_at_once(studio_home, capsys):
-    status, out, err = run(capsys, "train", "--set", "training.learning_rate=-1", "--set", "method.rnak=8", "--json")
+    status, out, err = run(capsys, *TRAIN, "--set", "training.learning_rate=-1", "--set", "method.rnak=8", "--json")
     assert status == 1
     assert set(json.loads(out)) == {"error"}
     assert "training.learning_rate" in err and "Did you mean rank?" in err
@@ -87,14 +88,14 @@ def test_every_wrong_field_is_named_at_once(studio_home, capsys):
 
 
 def test_a_spec_file_that_does_not_exist_is_named(studio_home, capsys):
-    status, _, err = run(capsys, "train", "nowhere.yaml")
+    status, _, err = run(capsys, *TRAIN, "nowhere.yaml")
     assert status == 1
     assert "nowhere.yaml: cannot be read: No such file or directory." in err
 
 
 def test_a_relative_model_folder_is_made_absolute_for_the_worker(studio_home, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    _, out, _ = run(capsys, "train", "--set", "model.name=./mine", "--json", events=training())
+    _, out, _ = run(capsys, *TRAIN, "--set", "model.name=./mine", "--json", events=training())
     folder = folders.find(json.loads(out.splitlines()[-1])["id"])
     assert folder.read_spec().model.name == str(tmp_path / "mine")
 
@@ -117,7 +118,7 @@ def test_jobs_show_prints_scores_and_samples(studio_home, capsys):
     folder = finished_run()
     shown = json.loads(run(capsys, "jobs", "show", folder.id, "--json")[1])
     assert shown["samples"] == [{"step": 3, "prompt": "Who are you?", "answer": "I am Miro."}]
-    assert shown["spec"]["data"]["datasets"] == ["set"]
+    assert shown["spec"]["data"]["datasets"] == ["identity-en"]
     assert "finished" in run(capsys, "jobs", "show", folder.id)[1]
 
 
@@ -136,7 +137,7 @@ def test_stopping_a_job_that_has_ended_is_an_error(studio_home, capsys):
 
 
 def test_resume_shows_only_the_new_attempt(studio_home, capsys):
-    run(capsys, "train", "--json", events=training("stopped", steps=2))
+    run(capsys, *TRAIN, "--json", events=training("stopped", steps=2))
     (folder,) = folders.every()
     status, out, _ = run(capsys, "jobs", "resume", folder.id, "--json", events=training())
     events = [json.loads(line) for line in out.splitlines()[:-1]]
@@ -202,7 +203,7 @@ def test_ctrl_c_asks_the_job_to_save_and_stop(studio_home):
     code = (
         "import tests.examples as t; from studio.cli import main; from studio.cli.session import Session\n"
         "from studio.jobs.executors.replay import Replay\n"
-        "main(['train', '--json'], session=Session(Replay(t.training(steps=300, step_s=0.05), speed=1.0)))"
+        "main(['train', '--set', 'data.datasets=identity-en', '--json'], session=Session(Replay(t.training(steps=300, step_s=0.05), speed=1.0)))"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code],
@@ -239,6 +240,6 @@ def test_the_program_starts_without_torch_gradio_or_datasets(studio_home, argume
 
 
 def test_a_spec_is_not_taken_from_a_file_and_a_preset_at_once(studio_home, capsys):
-    status, out, err = run(capsys, "train", "a.yaml", "--preset", "identity")
+    status, out, err = run(capsys, *TRAIN, "a.yaml", "--preset", "identity")
     assert status == 2
     assert out == "" and "not both" in err

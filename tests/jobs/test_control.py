@@ -27,7 +27,7 @@ def recorded(steps: int, *, last: str | None = "finished"):
 
 
 def spec(name: str = "run") -> TrainSpec:
-    return specs.parse(TrainSpec, {"data": {"datasets": ["x"]}, "output": {"name": name}})
+    return specs.parse(TrainSpec, {"data": {"datasets": ["identity-en"]}, "output": {"name": name}})
 
 
 class Dead:

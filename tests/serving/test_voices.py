@@ -17,7 +17,7 @@ def test_a_finished_run_offers_its_adapter_and_then_its_checkpoints_newest_first
 
 
 def test_a_run_that_has_not_finished_offers_only_checkpoints(studio_home):
-    view = replace(view_of(finished_run()), state="running", saved=(12,))
+    view = replace(view_of(finished_run()), state="running", has_adapter=False, saved=(12,))
     assert [voice.label for voice in voices.of_run(view)] == [f"{view.id} · step 12"]
 
 

@@ -68,7 +68,7 @@ def test_settings_far_from_the_defaults_survive_the_form():
 
 def test_a_wrong_number_comes_back_with_its_path_and_limit():
     assert faults_of(with_value("training.learning_rate", -1)) == {
-        "training.learning_rate": "must be above 0.0, but is -1."
+        "training.learning_rate": "must be above 0, but is -1."
     }
 
 

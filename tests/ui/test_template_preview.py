@@ -25,7 +25,8 @@ def request_(studio_home):
 
 
 def shown(request, model, dataset="identity-en", row=1, limit=512, name="chatml"):
-    return template._shown(model, name, dataset, "assistant", "", limit, row, "text", request)
+    updates = template._shown(model, name, dataset, "assistant", "", limit, row, "text", request, row)
+    return updates[2:]  # after the row and the dataset
 
 
 def test_a_row_is_written_as_training_writes_it(studio_home, model):
@@ -95,9 +96,11 @@ def test_a_template_that_does_not_fit_says_so(request_, model):
 
 
 def test_what_changed_in_the_train_form_replaces_what_stands_here(request_):
-    fields = template._opened(["m", "chatml", ["identity-zh", "x"], "last", "s", 64], ["taken"], 3, "text", request_)
-    assert [each["value"] for each in fields[:8]] == ["m", "chatml", "identity-zh", "last", "s", 64, 3, "text"]
-    assert fields[8] == ["taken"]
+    held = ["m", "chatml", ["identity-zh", "x"], "last", "s", 64]
+    here = ["m", "auto", "identity-en", "last", "", 64]
+    fields = template._offered(held, here, ["taken"], 3, request_)
+    assert [each.get("value") for each in fields[:6]] == [None, "chatml", "identity-zh", None, "s", None]
+    assert fields[7:] == [["taken"], 4]
 
 
 def test_every_field_has_its_place_in_the_spec(studio_home):

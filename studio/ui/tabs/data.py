@@ -210,7 +210,11 @@ def _wire_sets(page: Page, widgets: Widgets) -> None:
     page.tabs["data"].select(
         guarded(refreshed), of.name, [widgets.listing, widgets.problems], api_name="data_selected", **quiet
     )
-    widgets.listing.select(guarded(choose), None, widgets.shown, api_name="data_choose", **quiet)
+    # one after the other, so that the dataset that was chosen last is shown last
+    widgets.listing.select(
+        guarded(choose), None, widgets.shown, trigger_mode="multiple", concurrency_limit=1, api_name="data_choose",
+        **quiet,
+    )  # fmt: skip
     for button, fn, name in ((of.previous, earlier, "data_previous"), (of.next, later, "data_next")):
         button.click(guarded(fn), [of.name, of.start], widgets.shown, api_name=name, **quiet)
     of.remove.click(

@@ -6,7 +6,7 @@ It opens with what the Train form holds. Not here: encoding (studio.templates) a
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +36,11 @@ SUPERVISE = ("assistant", "last", "all")
 
 @dataclass(frozen=True)
 class Widgets:
-    """asked: what to show, by name, in the order of FROM_TRAIN. taken: what the Train form held when last read."""
+    """asked: what to show, by name, in the order of FROM_TRAIN.
+
+    taken: what the Train form held when it was last read. seen: the dataset that is shown. asked_anew: counts the times
+    that something else than a field asked to show the row.
+    """
 
     asked: dict[str, gr.components.Component]
     row: gr.Number
@@ -50,6 +54,8 @@ class Widgets:
     tokens: gr.HTML
     raw: gr.Textbox
     taken: gr.State
+    seen: gr.State
+    asked_anew: gr.State
 
     @property
     def inputs(self) -> list[Any]:
@@ -58,7 +64,17 @@ class Widgets:
     @property
     def shown(self) -> list[Any]:
         """What `_shown` updates, in its order."""
-        return [self.problem, self.fetch, self.about, self.tokens, self.raw, self.previous, self.next]
+        return [
+            self.row,
+            self.seen,
+            self.problem,
+            self.fetch,
+            self.about,
+            self.tokens,
+            self.raw,
+            self.previous,
+            self.next,
+        ]
 
 
 def build(page: Page) -> Widgets:
@@ -69,7 +85,7 @@ def build(page: Page) -> Widgets:
             asked = _build_asked(made)
         with gr.Column(scale=7, min_width=320):
             _build_shown(made)
-    return Widgets(asked=asked, taken=gr.State([]), **made)
+    return Widgets(asked=asked, taken=gr.State([]), seen=gr.State(""), asked_anew=gr.State(0), **made)
 
 
 def wire(page: Page, all: AllWidgets) -> None:
@@ -167,29 +183,23 @@ def _texts(path: str) -> dict[str, Any]:
 def _wire_choices(page: Page, widgets: Widgets, train: Any) -> None:
     fields = [train.form[path] for path in FROM_TRAIN.values()]
     asked = list(widgets.asked.values())
-    outputs = [*asked, widgets.row, widgets.view, widgets.taken, *widgets.shown]
+    outputs = [*asked, widgets.view, widgets.taken, widgets.asked_anew]
 
     def opened(request: gr.Request) -> list[Any]:
         spec = specs.TrainSpec()
         held = [_value(spec, path) for path in FROM_TRAIN.values()]
-        return _opened(held, held, 1, "text", request)
+        return _offered(held, [None] * len(held), held, 0, request)
 
-    def selected(request: gr.Request, *values: Any) -> list[Any]:
+    def selected(request: gr.Request, taken: list[Any], times: int, *values: Any) -> list[Any]:
         """In sight: what changed in the Train form since it was last read replaces what stands here."""
-        count = len(FROM_TRAIN)
-        here, (row, view), taken, there = (
-            values[:count],
-            values[count : -count - 1],
-            values[-count - 1],
-            values[-count:],
-        )
-        before = taken or [None] * count
+        here, there = values[: len(FROM_TRAIN)], values[len(FROM_TRAIN) :]
+        before = taken or [None] * len(there)
         held = [new if new != old else own for new, old, own in zip(there, before, here, strict=True)]
-        return _opened(held, list(there), row, view, request)
+        return _offered(held, here, list(there), times, request)
 
     page.on_load(opened, None, outputs)
     page.tabs["template"].select(
-        guarded(selected), [*widgets.inputs, widgets.taken, *fields], outputs, preprocess=False,
+        guarded(selected), [widgets.taken, widgets.asked_anew, *asked, *fields], outputs, preprocess=False,
         api_name="template_selected", api_visibility="private", show_progress="hidden",
     )  # fmt: skip
 
@@ -200,26 +210,32 @@ def _value(spec: specs.TrainSpec, path: str) -> Any:
     return list(value) if isinstance(value, tuple) else value or ""
 
 
-def _opened(held: list[Any], taken: list[Any], row: Any, view: str, request: gr.Request) -> list[Any]:
-    """Updates of every widget for these values."""
-    model, template, dataset, supervise, system, limit = held
+def _offered(held: Sequence[Any], here: Sequence[Any], taken: list[Any], times: int, request: gr.Request) -> list[Any]:
+    """Updates of what can be chosen, and of the values that differ from those here, so that no typing is disturbed."""
     names = [each.name for each in registry.every()]
-    first = dataset[0] if isinstance(dataset, list) and dataset else dataset or None
-    chosen = first if first in names else names[0]
     kinds = [(say(f"template.supervise.{kind}", request), kind) for kind in SUPERVISE]
     views = [(say(f"template.view.{each}", request), each) for each in token_view.VIEWS]
-    return [
-        gr.update(value=model),
-        gr.update(choices=_template_names(request), value=template),
-        gr.update(choices=[(name, name) for name in names], value=chosen),
-        gr.update(choices=kinds, value=supervise),
-        gr.update(value=system),
-        gr.update(value=limit),
-        gr.update(value=_row(row)),
-        gr.update(choices=views, value=view),
-        taken,
-        *_shown(model, template, chosen, supervise, system, limit, row, view, request),
+    choices = {
+        "template": _template_names(request),
+        "dataset": [(name, name) for name in names],
+        "supervise": kinds,
+    }
+    values = dict(zip(FROM_TRAIN, held, strict=True))
+    values["dataset"] = _one(values["dataset"], names)
+    updates = [
+        gr.update(
+            **({"choices": choices[name]} if name in choices else {}),
+            **({"value": values[name]} if values[name] != own else {}),
+        )
+        for name, own in zip(FROM_TRAIN, here, strict=True)
     ]
+    return [*updates, gr.update(choices=views), taken, times + 1]
+
+
+def _one(dataset: Any, names: Sequence[str]) -> str:
+    """A registered dataset: the first of those in the Train form, the one that stands here, or just the first."""
+    first = dataset[0] if isinstance(dataset, list) and dataset else dataset
+    return first if first in names else names[0]
 
 
 def _template_names(request: gr.Request | None = None) -> list[tuple[str, str]]:
@@ -234,36 +250,26 @@ def _template_names(request: gr.Request | None = None) -> list[tuple[str, str]]:
 
 
 def _wire_rows(widgets: Widgets) -> None:
+    """One event for all that changes what is shown: two could answer in the other order than they were asked."""
     asked = widgets.asked
-    quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "preprocess": False}
-
-    def show(request: gr.Request, *values: Any) -> list[Any]:
-        return _shown(*values, request)
-
-    def from_first(request: gr.Request, *values: Any) -> list[Any]:
-        *fields, _, view = values
-        return [1, *_shown(*fields, 1, view, request)]
-
-    def move(by: int) -> Any:
-        def moved(request: gr.Request, *values: Any) -> list[Any]:
-            *fields, row, view = values
-            row = max(1, _row(row) + by)
-            return [row, *_shown(*fields, row, view, request)]
-
-        return moved
-
     changes = [
-        asked["template"].input, asked["supervise"].input, asked["limit"].input, widgets.row.input, widgets.view.input,
+        *(asked[name].input for name in ("template", "dataset", "supervise", "limit")),
         *(event for name in ("model", "system") for event in (asked[name].submit, asked[name].blur)),
+        widgets.row.change, widgets.view.input, widgets.asked_anew.change,
     ]  # fmt: skip
+
+    def show(request: gr.Request, seen: str, *values: Any) -> list[Any]:
+        *fields, row, view = values
+        dataset = fields[list(FROM_TRAIN).index("dataset")]
+        return _shown(*fields, row if dataset == seen else 1, view, request, row)
+
     gr.on(
-        changes, guarded(show), widgets.inputs, widgets.shown, trigger_mode="always_last", api_name="template_show",
-        **quiet,
+        changes, guarded(show), [widgets.seen, *widgets.inputs], widgets.shown, trigger_mode="always_last",
+        preprocess=False, api_name="template_show", api_visibility="private", show_progress="hidden",
     )  # fmt: skip
-    turned = [widgets.row, *widgets.shown]
-    asked["dataset"].input(guarded(from_first), widgets.inputs, turned, api_name="template_dataset", **quiet)
-    widgets.previous.click(guarded(move(-1)), widgets.inputs, turned, api_name="template_previous", **quiet)
-    widgets.next.click(guarded(move(1)), widgets.inputs, turned, api_name="template_next", **quiet)
+    for button, by in ((widgets.previous, -1), (widgets.next, 1)):
+        step = f"(row) => Math.max(1, (row ?? 0) + {by})"
+        button.click(None, widgets.row, widgets.row, js=step, api_visibility="private")
 
 
 def _row(row: Any) -> int:
@@ -273,17 +279,18 @@ def _row(row: Any) -> int:
 
 def _shown(
     model: str, template: str, dataset: str, supervise: Any, system: str | None, limit: Any, row: Any, view: str,
-    request: gr.Request,
+    request: gr.Request, boxed: Any,
 ) -> list[Any]:  # fmt: skip
-    """Updates of what is shown: the row, or what stands in the way."""
+    """Updates of what is shown: the row, or what stands in the way. boxed: what stands in the box for the row."""
     number, spoken = _row(row), language(request)
+    place = [gr.skip() if number == boxed or boxed in (None, "") else number, dataset]
     limit = int(limit) if isinstance(limit, int | float) and limit >= 1 else None
     try:
         found = preview.written(
             (model or "").strip(), template, dataset, number, supervise=supervise, system=(system or "").strip() or None
         )
     except StudioError as error:
-        return _refused(error, model, number, request)
+        return [*place, *_refused(error, model, number, request)]
     encoded, reader = found.encoded, found.tokenizer
     about = [
         token_view.counts(encoded, limit, spoken),
@@ -292,6 +299,7 @@ def _shown(
         token_view.notes(templates.concerns(found.template, reader)),
     ]
     return [
+        *place,
         "",
         gr.update(visible=False),
         "".join(about),
@@ -304,35 +312,34 @@ def _shown(
 
 def _refused(error: StudioError, model: str, row: int, request: gr.Request) -> list[Any]:
     """What stands in the way, and for the bundled model the button that helps."""
-    missing = isinstance(error, NotHere) and error.kind == "bundled"
-    text = str(error)
-    if isinstance(error, NotHere) and error.kind != "folder":
+    absent = isinstance(error, NotHere) and error.kind != "folder"
+    if not absent:
+        told = run_panel.problem(str(error))
+    else:
         size = f"{SOURCE.size / 1e6:.0f}"
         text = say(f"template.not_here.{error.kind}", request, model=model, size=size)
-    told = f'<p class="note">{html.escape(text)}</p>' if isinstance(error, NotHere) else run_panel.problem(text)
-    moving = gr.update(interactive=True)
-    return [told, gr.update(visible=missing), "", "", gr.skip(), gr.update(interactive=row > 1), moving]
+        told = f'<p class="note">{html.escape(text)}</p>'
+    helps = gr.update(visible=absent and error.kind == "bundled", interactive=True)
+    return [told, helps, "", "", gr.skip(), gr.update(interactive=row > 1), gr.update(interactive=True)]
 
 
 # --- the bundled model
 
 
 def _wire_fetch(widgets: Widgets) -> None:
-    def fetch(request: gr.Request, *values: Any) -> Iterator[list[Any]]:
-        rest = [gr.skip()] * (len(widgets.shown) - 2)
-        busy = gr.update(interactive=False)
-        yield [_progress("", request), busy, *rest]
+    def fetch(times: int, request: gr.Request) -> Iterator[list[Any]]:
+        yield [_progress("", request), gr.update(interactive=False), gr.skip()]
         try:
             for line in fetching.fetch():
-                yield [_progress(line, request), busy, *rest]
+                yield [_progress(line, request), gr.skip(), gr.skip()]
         except StudioError as error:
-            yield [run_panel.problem(str(error)), gr.update(interactive=True, visible=True), *rest]
+            yield [run_panel.problem(str(error)), gr.update(interactive=True), gr.skip()]
             return
-        yield _shown(*values, request)
+        yield [gr.skip(), gr.skip(), times + 1]
 
     widgets.fetch.click(
-        guarded(fetch), widgets.inputs, widgets.shown, preprocess=False, trigger_mode="once",
-        api_name="template_fetch", api_visibility="private", show_progress="hidden",
+        guarded(fetch), widgets.asked_anew, [widgets.problem, widgets.fetch, widgets.asked_anew],
+        trigger_mode="once", api_name="template_fetch", api_visibility="private", show_progress="hidden",
     )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ import gradio as gr
 
 from studio import presets, specs, templates
 from studio.data import registry
-from studio.errors import Fault, SpecError
+from studio.errors import SpecError
 from studio.hardware import choices, detect
 from studio.jobs import control
 from studio.ui import form, run_panel, run_view
@@ -205,11 +205,13 @@ def _wire_start(page: Page, widgets: Widgets) -> None:
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "trigger_mode": "once"}
 
     def start(request: gr.Request, *values: Any) -> Iterator[list[Any]]:
-        yield from run_panel.attempt(lambda: _submit(form.read(values), page), page, request)
+        yield from run_panel.attempt(
+            lambda: control.submit(form.read(values), executor=page.executor).id, page, request
+        )
 
     def try_it(request: gr.Request) -> Iterator[list[Any]]:
         spec = from_preset(FIRST_PRESET)
-        for update in run_panel.attempt(lambda: _submit(spec, page), page, request):
+        for update in run_panel.attempt(lambda: control.submit(spec, executor=page.executor).id, page, request):
             yield [*_written(spec), *_told(spec, request), *update]
 
     told = [widgets.yaml, widgets.command, widgets.machine]
@@ -217,12 +219,3 @@ def _wire_start(page: Page, widgets: Widgets) -> None:
     tried = widgets.try_it.click(guarded(try_it), None, [*fields, *told, *changed], api_name="train_try", **quiet)
     for event in (started, tried):
         event.success(None, widgets.run, None, js=run_panel.WRITE_AND_SHOW_RUN, api_visibility="private")
-
-
-def _submit(spec: specs.TrainSpec, page: Page) -> str:
-    """Start a run of the spec and give its id; what cannot work is told before a worker has loaded anything."""
-    if not spec.data.datasets:
-        raise SpecError([Fault("data.datasets", "is empty. Choose at least one dataset.")])
-    for name in spec.data.datasets:
-        registry.get(name)
-    return control.submit(spec, executor=page.executor).id
