@@ -31,7 +31,8 @@ def training(state="finished", message="", steps=3, step_s=0.01):
 
 def finished_run(name="run", **changes):
     """A folder as a finished run leaves it."""
-    spec = specs.parse(specs.TrainSpec, specs.with_overrides({}, ["data.datasets=[identity-en]", *changes.get("sets", ())]))
+    sets = ["data.datasets=[identity-en]", *changes.get("sets", ())]
+    spec = specs.parse(specs.TrainSpec, specs.with_overrides({}, sets))
     folder = folders.create("train", spec, name)
     folder.adapter.mkdir()
     for step in changes.get("checkpoints", ()):

@@ -172,7 +172,7 @@ def test_from_a_dataset_to_a_merged_model_by_clicking(page, with_model, server, 
         box.fill(name)
         page.wait_for_selector(f"[role=option][aria-label={name}]")
         box.press("Enter")
-        page.wait_for_function(f"document.querySelector('#train-command textarea').value.includes('{name}')")
+        page.locator("#spec-data-datasets .token", has_text=name).wait_for()
     for field, value in (("max_steps", "24"), ("learning_rate", "0.001"), ("batch_size", "8"), ("accumulation", "1")):
         fill(page, f"spec-training-{field}", value)
     page.locator("#train-start").click()

@@ -203,7 +203,7 @@ def test_ctrl_c_asks_the_job_to_save_and_stop(studio_home):
     code = (
         "import tests.examples as t; from studio.cli import main; from studio.cli.session import Session\n"
         "from studio.jobs.executors.replay import Replay\n"
-        "main(['train', '--set', 'data.datasets=identity-en', '--json'], session=Session(Replay(t.training(steps=300, step_s=0.05), speed=1.0)))"
+        f"main([*{TRAIN}, '--json'], session=Session(Replay(t.training(steps=300, step_s=0.05), speed=1.0)))"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code],

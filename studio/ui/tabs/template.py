@@ -259,9 +259,11 @@ def _wire_rows(widgets: Widgets) -> None:
     ]  # fmt: skip
 
     def show(request: gr.Request, seen: str, *values: Any) -> list[Any]:
-        *fields, row, view = values
-        dataset = fields[list(FROM_TRAIN).index("dataset")]
-        return _shown(*fields, row if dataset == seen else 1, view, request, row)
+        *held, row, view = values
+        fields = dict(zip(FROM_TRAIN, held, strict=True))
+        if not fields["dataset"]:
+            return [gr.skip()] * len(widgets.shown)  # the box for the row reports itself before the choices are there
+        return _shown(*held, row if fields["dataset"] == seen else 1, view, request, row)
 
     gr.on(
         changes, guarded(show), [widgets.seen, *widgets.inputs], widgets.shown, trigger_mode="always_last",
