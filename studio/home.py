@@ -81,17 +81,6 @@ def checked_name(name: str, what: str = "name") -> str:
     return name
 
 
-def inside(folder: Path, path: Path) -> Path:
-    """The path, resolved, if it lies in the folder once links are followed.
-
-    Raises: StudioError: it does not.
-    """
-    resolved = path.resolve()
-    if not resolved.is_relative_to(folder.resolve()):
-        raise StudioError(f"{path} lies outside {folder}.")
-    return resolved
-
-
 def write_atomically(path: Path, text: str) -> None:
     """Write a small file so that a reader, or a crash, sees the old text or the new one, never half of it."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")

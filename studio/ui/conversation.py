@@ -26,6 +26,7 @@ class Column:
     tokens_per_s: float | None = None
     first_token_s: float | None = None
     fault: str = ""
+    done: bool = False
 
     def asked(self, text: str) -> Column:
         """With one more question. A question that was never answered is dropped, so that turns alternate."""
@@ -45,6 +46,7 @@ class Column:
             tokens_per_s=delta.tokens_per_s,
             first_token_s=delta.first_token_s,
             fault=delta.error or self.fault,
+            done=delta.done,
         )
 
     def messages(self, system: str | None) -> list[dict[str, str]]:
@@ -65,7 +67,8 @@ class Column:
         speed = f"{self.tokens_per_s:.1f}" if self.tokens_per_s else "–"
         first = f"{self.first_token_s:.2f}" if self.first_token_s is not None else "–"
         line = words["chat.figures"].format(tokens=f"{self.tokens:,}", speed=speed, first=first)
-        return f'<div class="quiet under" data-tokens="{self.tokens}">{html.escape(line)}</div>'
+        state = "done" if self.done else "writing"
+        return f'<div class="quiet under" data-tokens="{self.tokens}" data-answer="{state}">{html.escape(line)}</div>'
 
 
 def loading(phase: str, seconds: float, words: Mapping[str, str]) -> str:

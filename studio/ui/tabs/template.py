@@ -155,15 +155,18 @@ def _build_asked(made: dict[str, Any]) -> dict[str, gr.components.Component]:
 def _build_shown(made: dict[str, Any]) -> None:
     with gr.Row(elem_classes="actions"):
         made["row"] = gr.Number(
-            1, label=t("template.row"), precision=0, minimum=1, elem_id="template-row", min_width=80
+            1, label=t("template.row"), precision=0, minimum=1, elem_id="template-row", scale=0, min_width=90
         )
-        made["previous"] = gr.Button(t("template.previous"), elem_id="template-previous", min_width=80)
-        made["next"] = gr.Button(t("template.next"), elem_id="template-next", min_width=80)
+        for name in ("previous", "next"):
+            made[name] = gr.Button(t(f"template.{name}"), elem_id=f"template-{name}", scale=0, min_width=100)
     made["view"] = gr.Radio(
         list(token_view.VIEWS), value="text", show_label=False, container=False, elem_id="template-view"
     )
     made["problem"] = gr.HTML("", elem_id="template-problem")
-    made["fetch"] = gr.Button(t("template.fetch"), elem_id="template-fetch", visible=False, size="sm")
+    with gr.Row(elem_classes="actions"):
+        made["fetch"] = gr.Button(
+            t("template.fetch"), elem_id="template-fetch", visible=False, size="sm", scale=0, min_width=160
+        )
     made["tokens"] = gr.HTML("", elem_id="template-tokens", min_height=120)
     made["about"] = gr.HTML("", elem_id="template-about")
     with gr.Accordion(t("template.raw_title"), open=False, elem_id="template-raw-fold", elem_classes="fold"):

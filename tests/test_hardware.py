@@ -1,0 +1,54 @@
+"""What "auto" means on which machine."""
+
+import pytest
+
+from studio.hardware import Hardware, choices, detect, thread_environment
+from studio.specs import TrainSpec, parse
+
+CPU = Hardware(cores=2, memory_gib=24, bf16=True)
+OLD_CPU = Hardware(cores=4, memory_gib=8)
+GPU = Hardware(cores=8, memory_gib=64, gpu="NVIDIA RTX 4090", gpu_memory_gib=24, bf16=True)
+OLD_GPU = Hardware(cores=8, memory_gib=64, gpu="Tesla T4", gpu_memory_gib=16)
+
+
+def values(hardware, **training):
+    return {
+        field: choice.value for field, choice in choices(parse(TrainSpec, {"training": training}), hardware).items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("hardware", "precision", "optimizer", "checkpointing"),
+    [
+        (CPU, "bf16", "adamw_torch", "off"),
+        (OLD_CPU, "fp32", "adamw_torch", "off"),
+        (GPU, "bf16", "paged_adamw_8bit", "on"),
+        (OLD_GPU, "fp16", "paged_adamw_8bit", "on"),
+    ],
+)
+def test_auto_is_what_the_machine_can_do(hardware, precision, optimizer, checkpointing):
+    assert values(hardware) == {
+        "model.dtype": precision,
+        "training.precision": precision,
+        "training.optimizer": optimizer,
+        "training.gradient_checkpointing": checkpointing,
+    }
+
+
+def test_what_the_spec_sets_is_kept_and_every_choice_has_a_reason():
+    assert values(GPU, optimizer="sgd", precision="fp32")["training.optimizer"] == "sgd"
+    assert all(choice.why for choice in choices(TrainSpec(), OLD_GPU).values())
+
+
+def test_a_hidden_gpu_is_not_used(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    detect.cache_clear()
+    assert detect().device == "cpu" and detect().cores >= 1 and detect().memory_gib > 0
+    detect.cache_clear()
+
+
+def test_threads_sleep_while_they_wait_unless_the_user_says_otherwise(monkeypatch):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    assert thread_environment() == {"OMP_WAIT_POLICY": "PASSIVE"}
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    assert thread_environment() == {"OMP_WAIT_POLICY": "ACTIVE"}
