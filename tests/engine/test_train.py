@@ -119,8 +119,9 @@ def test_only_the_newest_checkpoints_are_kept_by_step(tiny, dataset, run):
     assert [step for step, _ in complete_checkpoints(run.checkpoints)] == [5, 6]
 
 
-def test_a_qlora_run_trains_saves_and_reloads_on_an_nf4_base(tiny, dataset, run):
-    run(spec(tiny(), dataset, quantization={"kind": "nf4", "double": True}, training={"max_steps": 8}))
+@pytest.mark.parametrize("kind", ["nf4", "fp4", "int8"])
+def test_a_run_on_a_quantised_base_trains_saves_and_reloads(tiny, dataset, run, kind):
+    run(spec(tiny(), dataset, quantization={"kind": kind, "double": True}, training={"max_steps": 8}))
     losses = [step.loss for step in run.of(Step)]
     assert losses[-1] < losses[0]
     weights = run.weights()
