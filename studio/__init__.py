@@ -217,12 +217,8 @@ def _submit(spec: Any, wait: bool, on_event: Callable[[Event], None] | None, exe
 
 
 def _spec(kind: type, run: Any, fields: dict[str, Any]) -> Any:
-    from pathlib import Path
-
     from studio import specs
 
     if isinstance(run, kind):
         return run
-    if fields.get("out"):  # a worker has its own working directory
-        fields["out"] = str(Path(fields["out"]).expanduser().absolute())
     return specs.parse(kind, {"run": run.id if isinstance(run, Job) else run, **fields})

@@ -9,6 +9,7 @@ import typer
 
 from studio import specs
 from studio.cli.session import Session
+from studio.errors import Fault, SpecError
 
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a field. Repeatable.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object per line on stdout: each event, then the end.")]
@@ -36,7 +37,7 @@ def train(
     elif spec:
         values = specs.read_yaml(_text(spec), str(spec))
     values = specs.with_overrides(values, changes or ())
-    _start(context, specs.parse(specs.TrainSpec, _with_own_model(values)), as_json, detach)
+    _start(context, specs.parse(specs.TrainSpec, values), as_json, detach)
 
 
 def evaluate(
@@ -72,9 +73,7 @@ def export(
     detach: Detach = False,
 ) -> None:
     """Write a run to a folder that others can load."""
-    # the worker has its own working directory, so a relative target is settled here
-    target = str(out.expanduser().absolute()) if out else None
-    given = {"format": format, "dtype": dtype, "out": target, "checkpoint": checkpoint}
+    given = {"format": format, "dtype": dtype, "out": str(out) if out else None, "checkpoint": checkpoint}
     _start(context, _spec(specs.ExportSpec, run, given, changes), as_json, detach)
 
 
@@ -100,18 +99,9 @@ def _start(context: typer.Context, spec: Any, as_json: bool, detach: bool) -> No
     raise typer.Exit(follow.follow(folder, as_json=as_json))
 
 
-def _with_own_model(values: dict[str, Any]) -> dict[str, Any]:
-    """A model folder given relative to this shell, made absolute for the worker."""
-    model = values.get("model")
-    name = model.get("name") if isinstance(model, dict) else None
-    if isinstance(name, str) and name.startswith((".", "~")):
-        return values | {"model": model | {"name": str(Path(name).expanduser().absolute())}}
-    return values
-
-
 def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise specs.SpecError([specs.Fault(str(path), f"cannot be read: {reason}.")]) from error
+        raise SpecError([Fault(str(path), f"cannot be read: {reason}.")]) from error

@@ -18,7 +18,7 @@ from transformers import TrainerCallback
 from studio.engine.generate import Request, complete
 from studio.engine.models.memory import peak_gib
 from studio.errors import StudioError
-from studio.events import Emit, Measured, Sample, Saved, Step
+from studio.events import Emit, Measured, Note, Sample, Saved, Step
 from studio.home import write_atomically
 from studio.specs import Sampling, TrainSpec
 
@@ -67,7 +67,9 @@ class Reporter(TrainerCallback):
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, Any] | None = None, **_: Any) -> None:
         loss = (metrics or {}).get("eval_loss")
-        if loss is not None:
+        if loss is not None and not math.isfinite(float(loss)):
+            self._emit(Note(text=f"The validation loss at step {state.global_step} is {float(loss)}, not a number."))
+        elif loss is not None:
             scores = {"loss": float(loss), "perplexity": math.exp(min(float(loss), 700.0))}
             self._emit(Measured(step=state.global_step, scores=scores))
 
@@ -106,6 +108,7 @@ class Keeper(TrainerCallback):
         seal(folder, state.global_step)
         self._emit(Saved(step=state.global_step, path=str(Path(self._checkpoints.name) / folder.name)))
         for _step, old in complete_checkpoints(self._checkpoints)[: -self._limit]:
+            (old / MANIFEST).unlink()  # first, so that a kill in the middle leaves no folder that looks whole
             shutil.rmtree(old)
 
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from peft import PeftModel
+
 from studio import hardware
 from studio.data.example import Message
 from studio.engine import quiet  # noqa: F401 - before the libraries
@@ -17,6 +19,7 @@ from studio.engine.generate import BASE, Request, decode
 from studio.engine.models.load import check_base, load_base, load_tokenizer
 from studio.engine.models.resolve import resolve
 from studio.engine.trained import with_adapter
+from studio.errors import ServingError, unknown
 from studio.specs import ModelSpec, QuantizationSpec, Sampling, TrainSpec
 from studio.templates import AUTO, TextTokenizer, generation_prompt, stop_tokens
 from studio.templates import resolve as resolve_template
@@ -27,14 +30,14 @@ class Turn:
     """A conversation that waits for its answer. model: `base` or the name of an added adapter."""
 
     model: str
-    messages: list[Message]
+    messages: Sequence[Message]
     sampling: Sampling = field(default_factory=Sampling)
     cancelled: Callable[[], bool] = lambda: False
 
 
 @dataclass(frozen=True)
 class Piece:
-    """New text of one turn. tokens: how many were written so far; prompt_tokens: how long the prompt was."""
+    """New text of one request. tokens: how many were written so far; prompt_tokens: how long the prompt was."""
 
     turn: int
     text: str
@@ -51,8 +54,9 @@ class Chat:
         self._text_tokenizer: TextTokenizer = load_tokenizer(self.folder)[1]
         progress("load")
         dtype = hardware.choices(TrainSpec(model=model), hardware.detect())["model.dtype"].value
-        self._model: Any = load_base(self.folder, dtype=dtype, quantization=quantization).eval()
+        self._model = _Held(load_base(self.folder, dtype=dtype, quantization=quantization).eval())
         self._runs: dict[str, TrainSpec] = {}
+        self._keys: dict[str, str] = {}
 
     @property
     def names(self) -> list[str]:
@@ -63,14 +67,33 @@ class Chat:
         if name in self._runs:
             return
         check_base(adapter, self.folder)
-        self._model = with_adapter(self._model, adapter, _key(name))
-        self._runs[name] = trained
+        # PEFT uses an adapter's name as a module's name, where a dot would be a path
+        key = f"run{len(self._runs)}"
+        self._model.model = with_adapter(self._model.model, adapter, key)
+        self._runs[name], self._keys[name] = trained, key
 
-    def answer(self, turns: Sequence[Turn]) -> Iterator[Piece]:
-        """Stream the answers of all turns, decoded in one batch. Text arrives in whole characters."""
-        requests = [self._request(turn) for turn in turns]
-        said: list[list[int]] = [[] for _ in turns]
-        shown = [""] * len(turns)
+    def request(self, turn: Turn) -> Request:
+        """The turn as tokens, under the template and system text of its run.
+
+        Raises: ServingError: the model is not added, or the conversation leaves no room for an answer.
+            TemplateError: the template refuses the conversation.
+        """
+        if turn.model not in self.names:
+            raise ServingError(unknown("model", turn.model, self.names))
+        run = self._runs.get(turn.model)
+        template = resolve_template(run.template.name if run else AUTO, self._text_tokenizer)
+        prompt = generation_prompt(
+            turn.messages, template, self._text_tokenizer, system=run.template.system if run else None
+        )
+        stop = frozenset(stop_tokens(template, self._text_tokenizer))
+        return Request(
+            prompt, self._keys.get(turn.model, BASE), self._within_positions(turn, len(prompt)), stop, turn.cancelled
+        )
+
+    def answer(self, requests: Sequence[Request]) -> Iterator[Piece]:
+        """Stream the answers of all requests, decoded in one batch. Text arrives in whole characters."""
+        said: list[list[int]] = [[] for _ in requests]
+        shown = [""] * len(requests)
         for tokens in decode(self._model, requests):
             for token in tokens:
                 turn = token.request
@@ -83,18 +106,35 @@ class Chat:
                 if new or token.finish:
                     yield Piece(turn, new, len(said[turn]), len(requests[turn].prompt), token.finish)
 
-    def _request(self, turn: Turn) -> Request:
-        run = self._runs.get(turn.model)
-        template = resolve_template(run.template.name if run else AUTO, self._text_tokenizer)
-        prompt = generation_prompt(
-            turn.messages, template, self._text_tokenizer, system=run.template.system if run else None
-        )
-        stop = frozenset(stop_tokens(template, self._text_tokenizer))
-        # a model without any adapter on it knows no adapter names
-        name = (_key(turn.model) if run else BASE) if self._runs else None
-        return Request(prompt, name, turn.sampling, stop, turn.cancelled)
+    def _within_positions(self, turn: Turn, prompt_tokens: int) -> Sampling:
+        """The sampling, cut to what fits: beyond its positions a model babbles, or has no embedding at all."""
+        positions = getattr(self._model.config, "max_position_embeddings", None)
+        if not positions or prompt_tokens + turn.sampling.max_tokens <= positions:
+            return turn.sampling
+        if prompt_tokens >= positions:
+            raise ServingError(
+                f"The conversation is {prompt_tokens} tokens long, and the model has {positions} positions. "
+                "Shorten the message, or start a new conversation."
+            )
+        return turn.sampling.model_copy(update={"max_tokens": positions - prompt_tokens})
 
 
-def _key(name: str) -> str:
-    """PEFT uses an adapter's name as a module's name, where a dot would be a path."""
-    return name.replace(".", "_")
+class _Held:
+    """The model as it is at each step: the first adapter may be put on it while the base is still answering.
+
+    Then that answer must go on without the adapter, which only the wrapped model can be told.
+    """
+
+    def __init__(self, model: Any):
+        self.model = model
+
+    def __call__(self, *, adapter_names: list[str] | None = None, **inputs: Any) -> Any:
+        if adapter_names is not None and isinstance(self.model, PeftModel):
+            inputs["adapter_names"] = adapter_names
+        return self.model(**inputs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.model, name)
+
+    def get_base_model(self) -> Any:
+        return self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model

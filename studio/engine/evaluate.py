@@ -43,11 +43,11 @@ def evaluate(
     predictions: Path,
     emit: Emit,
     stopping: Callable[[], bool],
-) -> Path:
+) -> Path | None:
     """Measure, and write one JSON line per row to `predictions` as it goes.
 
     Each line: row, prompt, reference, and for base and adapter each: loss (mean nats per supervised token), answer.
-    Returns: predictions.
+    Returns: predictions, or None if it was stopped before the last row; the rows measured until then stay.
     Raises: StudioError: the run, its base or the rows cannot be used.
     """
     examples = _examples(spec, trained, emit)
@@ -72,7 +72,7 @@ def evaluate(
             for subject, parts in sums.items():
                 emit(Measured(subject=subject, scores=total(parts).scores() | {"rows": float(len(parts))}))
     emit(Phase(name="evaluate", done=sum(len(parts) for parts in sums.values()) // 2, total=len(rows), unit="rows"))
-    return predictions
+    return predictions if len(sums["base"]) == len(rows) else None
 
 
 def _examples(spec: EvaluateSpec, trained: TrainSpec, emit: Emit) -> list[Example]:

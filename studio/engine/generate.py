@@ -201,7 +201,8 @@ def sample(logits: torch.Tensor, sampling: Sampling, said: list[int], generator:
         logits = logits.index_copy(0, seen, torch.where(scores < 0, scores * penalty, scores / penalty))
     if sampling.temperature == 0:
         return int(logits.argmax())
-    logits = logits / sampling.temperature
+    # the largest is 0 then, and stays finite however small the temperature is
+    logits = (logits - logits.max()) / max(sampling.temperature, 1e-6)
     if sampling.top_k:
         kept = logits.topk(min(sampling.top_k, logits.numel()))
         logits = torch.full_like(logits, -torch.inf).index_copy(0, kept.indices, kept.values)

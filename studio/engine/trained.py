@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from peft import PeftModel
+import torch
+from peft import PeftConfig, PeftModel, PeftModelForCausalLM
+from safetensors import SafetensorError
 
 from studio import hardware
 from studio.engine import quiet  # noqa: F401 - before the libraries
@@ -65,15 +67,39 @@ def with_adapter(model: Any, adapter: Path, name: str = ADAPTER) -> Any:
         raise ModelError(f"{adapter} holds no adapter: adapter_config.json is missing.")
     if not (adapter / "adapter_model.safetensors").is_file():
         raise ModelError(f"{adapter} holds no adapter weights: adapter_model.safetensors is missing.")
+    wrapped = model if isinstance(model, PeftModel) else None
     try:
-        if isinstance(model, PeftModel):
-            model.load_adapter(str(adapter), name, is_trainable=False)
-        else:
-            model = PeftModel.from_pretrained(model, str(adapter), adapter_name=name, is_trainable=False)
-    except (RuntimeError, ValueError, KeyError) as error:
+        if wrapped is None:
+            config = PeftConfig.from_pretrained(str(adapter))
+            config.inference_mode = True
+            wrapped = PeftModelForCausalLM(model, config, adapter_name=name)
+        loaded = wrapped.load_adapter(str(adapter), name, is_trainable=False)
+        _check_whole(wrapped, loaded, name)
+    except (RuntimeError, ValueError, LookupError, TypeError, AttributeError, OSError, SafetensorError) as error:
+        _take_off(wrapped, name, last=wrapped is not model)
         shapes = [line.strip() for line in str(error).splitlines() if "size mismatch" in line]
         raise ModelError(f"{adapter} does not fit this base: {(shapes or [str(error)])[0][:300]}") from error
-    return model.eval()
+    return wrapped.eval()
+
+
+def _check_whole(model: Any, loaded: Any, name: str) -> None:
+    """PEFT loads an adapter that lacks tensors, or holds no numbers, without a word."""
+    for keys, fault in ((loaded.missing_keys, "lacks"), (loaded.unexpected_keys, "has no place for")):
+        if keys:
+            raise ValueError(f"it {fault} {len(keys)} tensors, such as {keys[0]}")
+    for key, tensor in model.named_parameters():
+        if f".{name}." in key and not torch.isfinite(tensor).all():
+            raise ValueError(f"{key} holds values that are not numbers")
+
+
+def _take_off(wrapped: Any, name: str, *, last: bool) -> None:
+    """Leave the model as it was: tensors that did fit have been loaded, and would answer."""
+    if wrapped is None:
+        return
+    if last:
+        wrapped.unload()
+    elif name in wrapped.peft_config:
+        wrapped.delete_adapter(name)
 
 
 def phases(emit: Emit) -> Callable[[str, int | None, int | None], None]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Protocol
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from studio import specs
 from studio.data import registry
@@ -34,13 +37,14 @@ def submit(spec: specs.Spec, *, executor: Executor = local) -> JobFolder:
         run is alive (two would share the same cores or GPU and slow each other down).
     """
     kind = next(kind for kind, each in specs.KINDS.items() if isinstance(spec, each))
+    spec = _settled(spec)
     if kind == "train":
         _check_datasets(spec)
     else:
         folders.find(spec.run).adapter_at(spec.checkpoint)
     if kind == "export" and (target := folders.export_target(spec)).exists():
         raise JobError(f"{target} exists already. Name another folder in out, or move that one away.")
-    with FileLock(home().jobs / ".submit", timeout=30):
+    with _submitting():
         if kind == "train":
             _refuse_second_run()
         folder = folders.create(kind, spec, _name(spec))
@@ -53,7 +57,7 @@ def resume(job_id: str, *, executor: Executor = local) -> JobFolder:
 
     Raises: JobError: it is alive, or has finished.
     """
-    with FileLock(home().jobs / ".submit", timeout=30):
+    with _submitting():
         folder = folders.find(job_id)
         view = view_of(folder)
         if view.live:
@@ -88,7 +92,8 @@ def follow(folder: JobFolder, *, poll_s: float = 0.2, offset: int = 0) -> Iterat
         yield from events
         if any(isinstance(event, Ended) for event in events):
             return
-        if not events and not view_of(folder).live:
+        # the lock first, because a view is the whole history read again
+        if not events and not folder.is_locked() and not view_of(folder).live:
             events, offset, _ = tail(folder.events, offset)
             yield from events
             if not any(isinstance(event, Ended) for event in events):
@@ -105,6 +110,30 @@ def wait(folder: JobFolder, *, on_event: Callable[[Event], None] | None = None, 
         if isinstance(event, Ended) and event.state == "failed":
             raise JobError(event.message)
     return view_of(folder)
+
+
+@contextmanager
+def _submitting() -> Iterator[None]:
+    """One at a time, so that two starts at once make one run."""
+    try:
+        with FileLock(home().jobs / ".submit", timeout=30):
+            yield
+    except Timeout as error:
+        raise JobError("Another start has been going on for 30 s. Look at the list of jobs, then try again.") from error
+
+
+def _settled(spec: specs.Spec) -> specs.Spec:
+    """With relative folders made absolute: the worker has a working directory of its own."""
+    if isinstance(spec, specs.ExportSpec) and spec.out:
+        return spec.model_copy(update={"out": _absolute(spec.out)})
+    if isinstance(spec, specs.TrainSpec) and spec.model.name.startswith((".", "~")):
+        model = spec.model.model_copy(update={"name": _absolute(spec.model.name)})
+        return spec.model_copy(update={"model": model})
+    return spec
+
+
+def _absolute(path: str) -> str:
+    return str(Path(os.path.expanduser(path)).absolute())  # noqa: PTH111 - Path.expanduser raises for an unknown user
 
 
 def _check_datasets(spec: specs.TrainSpec) -> None:

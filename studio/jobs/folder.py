@@ -114,9 +114,13 @@ class JobFolder:
     def read_about(self) -> dict[str, Any]:
         """kind, name and created (seconds since 1970) of the job."""
         try:
-            return json.loads(self.about.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise JobError(f"{self.about} cannot be read ({error}). The job's folder is damaged.") from error
+            about = json.loads(self.about.read_text(encoding="utf-8"))
+            if about["kind"] not in specs.KINDS:
+                raise ValueError(f"its kind is {about['kind']!r}")
+            return {"kind": about["kind"], "name": str(about["name"]), "created": float(about["created"])}
+        except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+            why = f"{type(error).__name__}: {error}"
+            raise JobError(f"{self.about} cannot be read ({why}). The job's folder is damaged.") from error
 
     def read_spec(self) -> Any:
         """The spec that the job was started with."""
@@ -182,7 +186,7 @@ def every() -> Iterator[JobFolder]:
 def export_target(spec: specs.ExportSpec) -> Path:
     """Where an export goes: `out`, or exports/ in STUDIO_HOME, named after the run, format and precision."""
     if spec.out:
-        return Path(spec.out).expanduser().resolve()
+        return Path(os.path.expanduser(spec.out)).resolve()  # noqa: PTH111 - Path.expanduser raises for an unknown user
     step = f"-step{spec.checkpoint}" if spec.checkpoint else ""
     kind = f"merged-{spec.dtype}" if spec.format == "merged" else "adapter"
     return home().exports / f"{spec.run}{step}-{kind}"

@@ -135,7 +135,9 @@ class Monitor:
             for folder in folders.every():
                 old = self._views.get(folder.id)
                 try:
-                    views[folder.id] = self._advance(folder, old) if old is None or _may_change(folder, old) else old
+                    views[folder.id] = (
+                        self._advance(folder, old) if old is None or self._may_change(old, folder) else old
+                    )
                 except OSError as error:  # removed, or unreadable, between listing and reading; others must go on
                     log.warning("%s is passed over: %s", folder.path, error)
             self._offsets = {job_id: self._offsets.get(job_id, 0) for job_id in views}
@@ -144,7 +146,14 @@ class Monitor:
 
     def _run(self) -> None:
         while not self._wake.wait(self._interval_s):
-            self.refresh()
+            try:
+                self.refresh()
+            except (OSError, StudioError) as error:  # such as a disk that is away for a moment; the views stay
+                log.warning("The jobs cannot be listed: %s", error)
+
+    def _may_change(self, view: JobView, folder: JobFolder) -> bool:
+        """By size, not by time: a clock that was set back must not hide a resumed job."""
+        return view.live or (folder.events.exists() and folder.events.stat().st_size != self._offsets.get(view.id, 0))
 
     def _advance(self, folder: JobFolder, old: JobView | None) -> JobView:
         view = old or _first_view(folder)
@@ -223,16 +232,12 @@ def _first_view(folder: JobFolder) -> JobView:
     try:
         about = folder.read_about()
         view = JobView(folder.id, about["kind"], about["name"], about["created"], last_time=about["created"])
-    except (StudioError, KeyError) as error:
+    except StudioError as error:
         return JobView(folder.id, "train", folder.id, _changed(folder.path), notes=(str(error),))
     try:
         return replace(view, spec=folder.read_spec().model_dump(mode="json"))
     except StudioError as error:
         return replace(view, notes=(str(error),))
-
-
-def _may_change(folder: JobFolder, view: JobView) -> bool:
-    return view.live or (folder.events.exists() and folder.events.stat().st_mtime >= view.last_time - 1)
 
 
 def _state(folder: JobFolder, view: JobView) -> State:
@@ -243,7 +248,8 @@ def _state(folder: JobFolder, view: JobView) -> State:
         return "stalled" if quiet_s > STALLED_S else "running" if view.attempt else "starting"
     if view.ended is not None and _changed(folder.started) <= view.ended.time:
         return view.ended.state
-    if time.time() - max(view.created, _changed(folder.started)) < STARTING_S:
+    # the distance, because a clock that was set back must not keep a dead job starting for hours
+    if abs(time.time() - max(view.created, _changed(folder.started))) < STARTING_S:
         return "starting"
     return "interrupted"
 

@@ -23,6 +23,7 @@ from studio.events import Ended, Started
 from studio.jobs.folder import JobFolder, export_target, find
 from studio.jobs.journal import Journal, last_attempt
 
+_OUT_OF_MEMORY = "Out of memory. Lower training.batch_size and raise training.accumulation, or lower data.max_length."
 VERSIONS = ("torch", "transformers", "trl", "peft", "bitsandbytes", "datasets")
 
 
@@ -55,15 +56,18 @@ def _run(folder: JobFolder, journal: Journal) -> Ended:
     except StudioError as error:
         return Ended(state="failed", message=str(error))
     except MemoryError:
-        return Ended(state="failed", message="Out of memory. Lower training.batch_size or data.max_length.")
+        return Ended(state="failed", message=_OUT_OF_MEMORY)
     except OSError as error:
         traceback.print_exc()
         return Ended(state="failed", message=_system_fault(error, folder))
     except BaseException as error:  # noqa: BLE001 - the journal must end even for a bug; the log holds all of it
         traceback.print_exc()
+        if type(error).__name__ == "OutOfMemoryError":  # torch's, which cannot be imported here
+            return Ended(state="failed", message=_OUT_OF_MEMORY)
         last = str(error).strip().splitlines()[:1] or [""]
         return Ended(state="failed", message=f"{type(error).__name__}: {last[0]} (whole story in {folder.log})")
-    return Ended(state="stopped" if folder.stop.exists() else "finished", path=outcome and str(outcome))
+    # without an outcome it was stopped; a wish to stop that came after the last step changes nothing
+    return Ended(state="finished" if outcome else "stopped", path=str(outcome) if outcome else None)
 
 
 Story = Callable[[JobFolder, Callable[[Any], None], Callable[[], bool]], Any]
@@ -113,7 +117,8 @@ def _system_fault(error: OSError, folder: JobFolder) -> str:
 
 
 def _versions() -> dict[str, str]:
-    return {name: metadata.version(name) for name in VERSIONS}
+    installed = {each.name.lower() for each in metadata.distributions() if each.name}
+    return {name: metadata.version(name) for name in VERSIONS if name in installed}
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import secrets
 import socket
 import sys
@@ -36,10 +37,14 @@ from studio.specs import Sampling
 IDLE_S = 1800.0
 """The server gives its memory back after this many seconds without a request."""
 
+PARTING_S = 3
+"""Open connections are given this long to take their last words."""
+
 
 def main() -> int:
     """Serve until asked to end, idle for long, or unable to load."""
     options = _options()
+    os.umask(0o077)  # from its first byte on, the file with the token is its owner's alone
     lock = FileLock(lock_file())
     try:
         lock.acquire(timeout=5)
@@ -54,14 +59,17 @@ def main() -> int:
             quantization=options.quantization,
         )
         scheduler = Scheduler(options.base, options.quantization)
-        server = uvicorn.Server(uvicorn.Config(application(scheduler, address.token), log_level="warning"))
+        config = uvicorn.Config(
+            application(scheduler, address.token), log_level="warning", timeout_graceful_shutdown=PARTING_S
+        )
+        server = uvicorn.Server(config)
         scheduler.on_end = lambda: setattr(server, "should_exit", True)
         threading.Thread(target=_watch_idle, args=(scheduler,), daemon=True).start()
         write_atomically(address_file(), address.to_json())
-        address_file().chmod(0o600)
         try:
             scheduler.start()
             server.run(sockets=[listener])
+            scheduler.join(PARTING_S)
         finally:
             address_file().unlink(missing_ok=True)
     return 0
@@ -103,7 +111,7 @@ def application(scheduler: Scheduler, token: str) -> Starlette:
         name = f"chatcmpl-{secrets.token_hex(8)}"
         if body.get("stream"):
             return StreamingResponse(_events(name, _model(body), answer), media_type="text/event-stream")
-        return await _whole(name, _model(body), answer)
+        return await _whole(name, _model(body), answer, request)
 
     return Starlette(
         routes=[
@@ -131,15 +139,25 @@ async def _events(name: str, model: str, answer: Answer) -> AsyncIterator[str]:
         answer.cancel()
 
 
-async def _whole(name: str, model: str, answer: Answer) -> JSONResponse:
+async def _whole(name: str, model: str, answer: Answer, request: Request) -> JSONResponse:
     text, last = "", None
-    async for piece in answer:
-        text += piece.text
-        last = piece
+    watch = asyncio.create_task(_cancel_when_gone(request, answer))
+    try:
+        async for piece in answer:
+            text += piece.text
+            last = piece
+    finally:
+        watch.cancel()
     message = {"role": "assistant", "content": text}
     choice = {"index": 0, "message": message, "finish_reason": last.finish if last else "stop"}
     reply = {"id": name, "object": "chat.completion", "created": int(time.time()), "model": model, "choices": [choice]}
     return JSONResponse(reply | {"usage": _usage(last)})
+
+
+async def _cancel_when_gone(request: Request, answer: Answer) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    answer.cancel()
 
 
 def _usage(piece: Any) -> dict[str, int] | None:
@@ -152,7 +170,7 @@ def _usage(piece: Any) -> dict[str, int] | None:
 async def _body(request: Request) -> dict[str, Any]:
     try:
         body = await request.json()
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ServingError("The request's body is not JSON.") from error
     if not isinstance(body, dict):
         raise ServingError("The request's body must be an object.")
@@ -161,7 +179,7 @@ async def _body(request: Request) -> dict[str, Any]:
 
 def _model(body: dict[str, Any]) -> str:
     name = body.get("model", "base")
-    if not isinstance(name, str):
+    if not isinstance(name, str) or not _is_whole(name):
         raise ServingError("model must be a text.")
     return name
 
@@ -175,7 +193,14 @@ def _messages(body: dict[str, Any]) -> list[Message]:
             raise ServingError(f"Message {number} needs a role: system, user or assistant.")
         if not isinstance(message.get("content"), str):
             raise ServingError(f"Message {number} needs a content that is text.")
+        if not _is_whole(message["content"]):
+            raise ServingError(f"Message {number} holds half a character (a lone surrogate). Remove it.")
     return [Message(message["role"], message["content"]) for message in messages]
+
+
+def _is_whole(text: str) -> bool:
+    """Whether it can be written as UTF-8. JSON can hold half of a character, and no tokenizer takes that."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _sampling(body: dict[str, Any]) -> Sampling:

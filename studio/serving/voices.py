@@ -64,7 +64,7 @@ def find(name: str | None, *, base: str | None = None) -> Voice:
         return Voice(BASE, base or BUNDLED_MODEL, label=base or BUNDLED_MODEL)
     run, _, step = name.partition("@")
     folder = folders.find(run)
-    if step and not step.isdigit():
+    if step and not (step.isdecimal() and len(step) < 10):  # isdigit takes ², which is no number
         raise JobError(f"'{name}' is not of the form RUN@STEP. Kept steps: {folder.checkpoint_steps()}.")
     folder.adapter_at(int(step) if step else None)
     view = view_of(folder)

@@ -132,6 +132,7 @@ def serve(
     shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
 
     def close() -> None:
+        demo.server.force_exit = True  # else the event streams of an open page hold it for seconds
         demo.close(verbose=False)
         if monitor is None:
             watching.close()

@@ -129,3 +129,9 @@ def test_sampling_follows_the_distribution_of_transformers_warpers(sampling):
 
 def test_temperature_zero_takes_the_likeliest_token():
     assert sample(torch.tensor([0.1, 3.0, 2.9]), Sampling(), [], None) == 1
+
+
+@pytest.mark.parametrize("temperature", [1e-45, 1e-30, 1e-4])
+def test_the_smallest_temperatures_are_greedy(temperature):
+    logits = torch.tensor([0.1, 3.0, 2.0, -40.0])
+    assert sample(logits, Sampling(temperature=temperature), [], torch.Generator().manual_seed(0)) == 1

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from studio import specs
-from studio.errors import JobError
+from studio.errors import JobError, SpecError
 from studio.events import Ended, Plan, Step
 from studio.jobs import control
 from studio.jobs import folder as folders
@@ -104,3 +104,25 @@ def test_an_export_of_an_unknown_run_is_refused_before_a_job_is_made(studio_home
     with pytest.raises(JobError, match="Unknown job"):
         control.submit(ExportSpec(run="nothing"))
     assert list(folders.every()) == []
+
+
+@pytest.mark.parametrize(
+    ("names", "said"), [([], "Choose at least one"), (["identity_en"], "Did you mean 'identity-en'")]
+)
+def test_a_run_that_names_no_dataset_or_an_unknown_one_is_refused_before_a_job_is_made(studio_home, names, said):
+    with pytest.raises(SpecError, match=said):
+        control.submit(specs.parse(TrainSpec, {"data": {"datasets": names}}), executor=Dead())
+    assert list(folders.every()) == []
+
+
+def test_relative_folders_are_settled_where_they_were_asked_for(studio_home, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    wanted = specs.parse(TrainSpec, {"model": {"name": "./mine"}, "data": {"datasets": "identity-en"}})
+    run = control.submit(wanted, executor=Replay(recorded(1), speed=1000))
+    assert run.read_spec().model.name == str(tmp_path / "mine")
+    control.wait(run)
+    run.adapter.mkdir()
+    job = control.submit(ExportSpec(run=run.id, out="merged"), executor=Replay(recorded(1), speed=1000))
+    assert job.read_spec().out == str(tmp_path / "merged")
+    with pytest.raises(JobError, match="exists already"):
+        control.submit(ExportSpec(run=run.id, out=str(tmp_path)), executor=Dead())

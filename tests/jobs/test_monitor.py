@@ -116,3 +116,38 @@ def test_a_restarted_monitor_tells_the_same(job):
 def test_the_log_tail_shows_the_last_state_of_a_progress_bar(job):
     job.log.write_bytes(b"one\n10 %\r50 %\r100 %\nlast\n")
     assert log_tail(job, lines=2) == "100 %\nlast"
+
+
+def test_f61_a_clock_that_was_set_back_hides_no_resumed_job_and_keeps_no_dead_one_starting(job):
+    day = 86_400
+    journal = begin(job)
+    journal.append(Ended(state="stopped", time=time.time() + day))
+    job.about.write_text(job.about.read_text().replace(str(job.read_about()["created"]), str(time.time() + day)))
+    monitor = Monitor().refresh()
+    assert monitor.get(job.id).state == "stopped"
+    begin(job, attempt=2).append(step(7))
+    view = monitor.refresh().get(job.id)
+    assert view.attempt == 2 and view.step == 7 and view.state == "interrupted"
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", "1", '{"kind": "cook", "name": "x", "created": 1}'])
+def test_any_damage_of_a_jobs_description_is_a_view_that_says_so(job, text):
+    broken = folders.create("train", parse(TrainSpec, {}), "broken")
+    broken.about.write_text(text)
+    monitor = Monitor().refresh()
+    assert "damaged" in monitor.get(broken.id).notes[0] and monitor.get(job.id).notes == ()
+
+
+def test_a_disk_that_is_away_for_a_moment_does_not_end_the_monitor(job, studio_home):
+    monitor = Monitor(interval_s=0.01).start()
+    (studio_home / "jobs").rename(studio_home / "away")
+    (studio_home / "jobs").write_text("not a folder")
+    time.sleep(0.1)
+    (studio_home / "jobs").unlink()
+    (studio_home / "away").rename(studio_home / "jobs")
+    begin(job).append(step(3))
+    until = time.time() + 5
+    while monitor.get(job.id).step != 3 and time.time() < until:
+        time.sleep(0.01)
+    monitor.close()
+    assert monitor.get(job.id).step == 3

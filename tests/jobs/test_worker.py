@@ -12,11 +12,11 @@ from studio import specs
 from studio.data import registry
 from studio.errors import JobError
 from studio.events import Step
-from studio.jobs import control
+from studio.jobs import control, worker
 from studio.jobs import folder as folders
-from studio.jobs.journal import tail
+from studio.jobs.journal import Journal, tail
 from studio.jobs.monitor import view_of
-from studio.specs import EvaluateSpec, ExportSpec, TrainSpec
+from studio.specs import EvaluateSpec, ExportSpec, TemplateSpec, TrainSpec
 from tests.engine.conftest import make
 
 PATIENCE_S = 120
@@ -77,9 +77,10 @@ def test_train_evaluate_and_export_are_jobs_with_a_record_each(tiny_model, sums)
     assert any("full-precision base" in note for note in exported.notes)
 
 
-def test_a_failure_is_told_in_the_users_words_and_the_process_ends(tiny_model, studio_home):
-    run = control.submit(spec(tiny_model, "nothing"))
-    with pytest.raises(JobError, match="Unknown dataset 'nothing'"):
+def test_a_failure_is_told_in_the_users_words_and_the_process_ends(tiny_model, sums):
+    wanted = spec(tiny_model, sums).model_copy(update={"template": TemplateSpec(name="chatmll")})
+    run = control.submit(wanted)
+    with pytest.raises(JobError, match="Unknown template 'chatmll'. Did you mean 'chatml'"):
         control.wait(run)
     until(lambda: not run.is_locked(), "the end of the worker")
 
@@ -141,3 +142,18 @@ def test_steps_are_told_while_they_happen(tiny_model, sums):
             if len(seen) == 3:
                 control.stop(run.id)
     assert seen[:3] == [1, 2, 3] and len(seen) < 1000
+
+
+@pytest.mark.parametrize(("outcome", "state"), [(Path("adapter"), "finished"), (None, "stopped")])
+def test_a_wish_to_stop_after_the_last_step_does_not_make_a_finished_job_a_stopped_one(
+    studio_home, monkeypatch, outcome, state
+):
+    run = folders.create("train", specs.parse(TrainSpec, {}), "late")
+
+    def story(folder, emit, stopping):
+        folder.ask_to_stop()
+        return outcome
+
+    monkeypatch.setattr(worker, "_story", lambda kind: story)
+    ended = worker._run(run, Journal(run.events, 1))
+    assert (ended.state, ended.path) == (state, outcome and str(outcome))

@@ -69,13 +69,19 @@ def check_base(adapter: Path, base: Path) -> None:
 
     Raises: ModelError: the recorded base is another one.
     """
+    record = adapter / BASE_RECORD
     try:
-        recorded = json.loads((adapter / BASE_RECORD).read_text(encoding="utf-8"))
+        recorded = json.loads(record.read_text(encoding="utf-8"))
+        name, wanted = recorded["base"], recorded["identity"]
     except FileNotFoundError:
         return  # not trained here; shapes are all that can be compared
-    if recorded["identity"] != identity(base):
+    except (OSError, ValueError, LookupError, TypeError) as error:
         raise ModelError(
-            f"The adapter {adapter} belongs to {recorded['base']}, and the weights in {base} are not those it was "
+            f"{record} cannot be read ({error}), so the base of this adapter is not known. Use another checkpoint."
+        ) from error
+    if wanted != identity(base):
+        raise ModelError(
+            f"The adapter {adapter} belongs to {name}, and the weights in {base} are not those it was "
             "trained on. Use the base it was trained on, or train again."
         )
 

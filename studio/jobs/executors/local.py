@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 
 from studio.hardware import thread_environment
 from studio.home import CHECKOUT, home
@@ -16,19 +17,24 @@ def start(folder: JobFolder) -> None:
     command = [sys.executable, "-m", "studio.jobs.worker", str(folder.path)]
     with folder.log.open("ab") as log:
         # PIPE is never used: a pipe that nobody drains stops the training after 64 kB
-        subprocess.Popen(
+        worker = subprocess.Popen(
             command,
             cwd=CHECKOUT,
-            env=_environment(),
+            env=environment(),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+    # an ended child stays a zombie until somebody has asked for its status
+    threading.Thread(target=worker.wait, name=f"reaper of {folder.id}", daemon=True).start()
 
 
-def _environment() -> dict[str, str]:
-    """Ours, with the home made explicit and without what looks like a secret; HF_TOKEN alone is passed, for the hub."""
+def environment() -> dict[str, str]:
+    """Of a process that computes: ours, with the home made explicit and without what looks like a secret.
+
+    HF_TOKEN alone is passed, for the hub.
+    """
     kept = {
         name: value
         for name, value in os.environ.items()

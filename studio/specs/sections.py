@@ -1,22 +1,18 @@
-"""What a user can ask for: TrainSpec, EvaluateSpec and ExportSpec.
+"""The specs as classes: every field, default, limit and help text, once.
 
-Every field, default, limit and help text exists here once: the page's form, the command line, YAML files and the
-Python API all read this module. The docstring under a field is its help. Fields marked `front` stand in sight on the
-page; the others are folded. Not here: what "auto" means on this machine (studio.hardware), anything that loads.
+The docstring under a field is its help on the page and in the shell. Fields marked `front` stand in sight on the page;
+the others are folded. Not here: YAML (reading), words for what is wrong (faults), and what "auto" means on this machine
+(studio.hardware).
 """
 
 from __future__ import annotations
 
-import difflib
-import math
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from studio.errors import Fault, SpecError
+from studio.errors import Fault
 
 FRONT = {"front": True}
 BUNDLED_MODEL = "smollm2-135m-instruct"
@@ -272,166 +268,3 @@ class Sampling(Section):
 
 Spec = TrainSpec | EvaluateSpec | ExportSpec
 KINDS: dict[str, type[Section]] = {"train": TrainSpec, "evaluate": EvaluateSpec, "export": ExportSpec}
-
-
-def parse(kind: type[Section], values: Mapping[str, Any]) -> Any:
-    """Build a spec from nested plain values.
-
-    Raises: SpecError: with every wrong field, its dotted path, and what to do.
-    """
-    try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        raise SpecError(_faults(kind, error)) from error
-
-
-def load(path: Path, kind: type[Section] = TrainSpec, overrides: Iterable[str] = ()) -> Any:
-    """Read a spec from a YAML file and apply `section.field=value` overrides.
-
-    Raises: SpecError: the file cannot be read, is not YAML, or has wrong fields.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SpecError([Fault(str(path), f"cannot be read: {getattr(error, 'strerror', None) or error}.")]) from error
-    return parse(kind, with_overrides(read_yaml(text, str(path)), overrides))
-
-
-def read_yaml(text: str, source: str = "spec") -> dict[str, Any]:
-    """The mapping that a YAML text holds.
-
-    Raises: SpecError: it is not YAML, with line and column, or not a mapping.
-    """
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        reason = f"is not valid YAML{place}: {getattr(error, 'problem', error)}."
-        raise SpecError([Fault(source, reason)]) from error
-    if not isinstance(values, dict):
-        raise SpecError([Fault(source, f"must hold sections such as model: and data:, but holds {_kind(values)}.")])
-    return values
-
-
-def with_overrides(values: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
-    """A copy with `section.field=value` applied; values are read as YAML, so `[a, b]`, `null` and `true` work."""
-    result = _copy(values)
-    for item in overrides:
-        path, separator, text = item.partition("=")
-        if not separator or not path.strip():
-            raise SpecError([Fault(item, "is not of the form section.field=value.")])
-        *sections, field = path.strip().split(".")
-        place = result
-        for section in sections:
-            place = place.setdefault(section, {})
-            if not isinstance(place, dict):
-                raise SpecError([Fault(path, f"{section} is a value, not a section.")])
-        try:
-            place[field] = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise SpecError([Fault(path, f"{text!r} is not a YAML value.")]) from error
-    return result
-
-
-def dump(spec: Section, *, only_changes: bool = False) -> str:
-    """The spec as YAML, sections in the order of the class. only_changes: leave out what equals the default."""
-    values = spec.model_dump(mode="json", exclude_defaults=only_changes)
-    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)
-
-
-def changes(spec: Section) -> list[str]:
-    """The spec as `section.field=value` overrides of the defaults, for a command line."""
-
-    def flat(values: Mapping[str, Any], prefix: str = "") -> Iterable[str]:
-        for key, value in values.items():
-            if isinstance(value, dict):
-                yield from flat(value, f"{prefix}{key}.")
-            else:
-                yield f"{prefix}{key}={yaml_value(value)}"
-
-    return list(flat(spec.model_dump(mode="json", exclude_defaults=True)))
-
-
-def yaml_value(value: Any) -> str:
-    """One value as one line of YAML."""
-    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=math.inf)
-    return text.removesuffix("\n").removesuffix("\n...").strip()
-
-
-def _copy(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: _copy(value) if isinstance(value, Mapping) else value for key, value in values.items()}
-
-
-def _kind(value: Any) -> str:
-    names = {"NoneType": "nothing", "list": "a list", "str": "text", "dict": "a section", "int": "a number"}
-    return names.get(type(value).__name__, f"a {type(value).__name__}")
-
-
-def _faults(kind: type[Section], error: ValidationError) -> list[Fault]:
-    """Pydantic's errors in our words. A validator over several fields may carry several faults, one per line."""
-    faults = []
-    for entry in error.errors(include_url=False):
-        path = [str(part) for part in entry["loc"]]
-        if entry["type"] == "value_error":
-            faults += [_split(line, path) for line in str(entry["ctx"]["error"]).splitlines()]
-        else:
-            faults.append(Fault(".".join(path) or "spec", _reason(kind, path, entry)))
-    return faults
-
-
-def _split(line: str, path: list[str]) -> Fault:
-    field, separator, reason = line.partition(": ")
-    return Fault(field, reason) if separator else Fault(".".join(path) or "spec", line)
-
-
-_LIMITS = {
-    "greater_than": "must be above {gt:g}",
-    "greater_than_equal": "must be at least {ge:g}",
-    "less_than": "must be below {lt:g}",
-    "less_than_equal": "must be at most {le:g}",
-    "too_short": "needs at least {min_length}",
-    "too_long": "takes at most {max_length}",
-    "string_too_short": "must not be empty",
-    "string_too_long": "takes at most {max_length} characters",
-    "literal_error": "must be one of {expected}",
-    "missing": "is missing. Fill it in",
-    "finite_number": "must be a finite number",
-    "string_pattern_mismatch": "may hold letters, digits, dots, dashes, underscores, and starts with a letter or digit",
-    "int_from_float": "must be a whole number",
-    "int_parsing": "must be a whole number",
-    "int_type": "must be a whole number",
-    "float_parsing": "must be a number",
-    "float_type": "must be a number",
-    "bool_parsing": "must be true or false",
-    "bool_type": "must be true or false",
-    "string_type": "must be text",
-    "tuple_type": "must be a list",
-    "union_tag_invalid": "has an unknown kind {tag}; known are {expected_tags}",
-}
-
-
-def _reason(kind: type[Section], path: list[str], entry: Mapping[str, Any]) -> str:
-    if entry["type"] == "extra_forbidden":
-        known = sorted(_fields(kind, path[:-1]))
-        near = difflib.get_close_matches(path[-1], known, n=1)
-        return f"is not a field. Did you mean {near[0]}?" if near else f"is not a field. Known: {', '.join(known)}."
-    if entry["type"] in ("model_type", "model_attributes_type"):
-        return f"must be a section with fields, but is {_kind(entry['input'])}."
-    text = _LIMITS.get(entry["type"])
-    said = text.format(**entry.get("ctx", {})) if text else entry["msg"][0].lower() + entry["msg"][1:]
-    given = "" if entry["type"] == "missing" else f", but is {_shown(entry['input'])}"
-    return f"{said}{given}."
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def _fields(kind: type[Section], path: list[str]) -> set[str]:
-    """Names of the fields of the section at a path."""
-    section: Any = kind
-    for part in path:
-        section = section.model_fields[part].annotation
-    return set(section.model_fields)

@@ -1,0 +1,104 @@
+"""Specs from plain values, YAML and `section.field=value` overrides, and back. Not here: the fields (sections)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from studio.errors import Fault, SpecError
+from studio.specs.faults import faults, kind_of
+from studio.specs.sections import Section, TrainSpec
+
+
+def parse(kind: type[Section], values: Mapping[str, Any]) -> Any:
+    """Build a spec from nested plain values.
+
+    Raises: SpecError: with every wrong field, its dotted path, and what to do.
+    """
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise SpecError(faults(kind, error)) from error
+
+
+def load(path: Path, kind: type[Section] = TrainSpec, overrides: Iterable[str] = ()) -> Any:
+    """Read a spec from a YAML file and apply `section.field=value` overrides.
+
+    Raises: SpecError: the file cannot be read, is not YAML, or has wrong fields.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError([Fault(str(path), f"cannot be read: {getattr(error, 'strerror', None) or error}.")]) from error
+    return parse(kind, with_overrides(read_yaml(text, str(path)), overrides))
+
+
+def read_yaml(text: str, source: str = "spec") -> dict[str, Any]:
+    """The mapping that a YAML text holds.
+
+    Raises: SpecError: it is not YAML, with line and column, or not a mapping.
+    """
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        reason = f"is not valid YAML{place}: {getattr(error, 'problem', error)}."
+        raise SpecError([Fault(source, reason)]) from error
+    if not isinstance(values, dict):
+        raise SpecError([Fault(source, f"must hold sections such as model: and data:, but holds {kind_of(values)}.")])
+    return values
+
+
+def with_overrides(values: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """A copy with `section.field=value` applied; values are read as YAML, so `[a, b]`, `null` and `true` work."""
+    result = _copy(values)
+    for item in overrides:
+        path, separator, text = item.partition("=")
+        if not separator or not path.strip():
+            raise SpecError([Fault(item, "is not of the form section.field=value.")])
+        *sections, field = path.strip().split(".")
+        place = result
+        for section in sections:
+            place = place.setdefault(section, {})
+            if not isinstance(place, dict):
+                raise SpecError([Fault(path, f"{section} is a value, not a section.")])
+        try:
+            place[field] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise SpecError([Fault(path, f"{text!r} is not a YAML value.")]) from error
+    return result
+
+
+def dump(spec: Section, *, only_changes: bool = False) -> str:
+    """The spec as YAML, sections in the order of the class. only_changes: leave out what equals the default."""
+    values = spec.model_dump(mode="json", exclude_defaults=only_changes)
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)
+
+
+def changes(spec: Section) -> list[str]:
+    """The spec as `section.field=value` overrides of the defaults, for a command line."""
+
+    def flat(values: Mapping[str, Any], prefix: str = "") -> Iterable[str]:
+        for key, value in values.items():
+            if isinstance(value, dict):
+                yield from flat(value, f"{prefix}{key}.")
+            else:
+                yield f"{prefix}{key}={yaml_value(value)}"
+
+    return list(flat(spec.model_dump(mode="json", exclude_defaults=True)))
+
+
+def yaml_value(value: Any) -> str:
+    """One value as one line of YAML."""
+    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=math.inf)
+    return text.removesuffix("\n").removesuffix("\n...").strip()
+
+
+def _copy(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _copy(value) if isinstance(value, Mapping) else value for key, value in values.items()}
