@@ -77,6 +77,7 @@ def build(page: Page) -> Widgets:
         precision = gr.Radio([], label=t("chat.precision"), elem_id="chat-precision", visible=False)
     with gr.Row(elem_classes="columns"):
         left, right = _side("left"), _side("right")
+    status = gr.HTML("", elem_id="chat-status", min_height=24)  # its place is kept, so that nothing jumps
     message = gr.Textbox(
         label=t("chat.message"), placeholder=t("chat.placeholder"), lines=1, max_lines=8, elem_id="chat-message"
     )
@@ -84,7 +85,6 @@ def build(page: Page) -> Widgets:
         send = gr.Button(t("chat.send"), variant="primary", elem_id="chat-send", scale=0, min_width=140)
         stop = gr.Button(t("chat.stop"), elem_id="chat-stop", scale=0, min_width=100)
         clear = gr.Button(t("chat.clear"), elem_id="chat-clear", scale=0, min_width=100)
-    status = gr.HTML("", elem_id="chat-status")
     with gr.Accordion(t("chat.more"), open=False, elem_id="chat-more", elem_classes="fold"):
         system = gr.Textbox(
             label=t("chat.system"), info=t("chat.system_help"), lines=2, max_lines=8, elem_id="chat-system"
