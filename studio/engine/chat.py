@@ -14,7 +14,6 @@ from peft import PeftModel
 
 from studio import hardware
 from studio.data.example import Message
-from studio.engine import quiet  # noqa: F401 - before the libraries
 from studio.engine.generate import BASE, Request, decode
 from studio.engine.models.load import check_base, load_base, load_tokenizer
 from studio.engine.models.resolve import resolve

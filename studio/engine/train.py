@@ -14,7 +14,6 @@ from typing import Any
 
 from studio import hardware
 from studio.data.example import Message
-from studio.engine import quiet  # noqa: F401 - before the libraries
 from studio.engine.callbacks import Keeper, Reporter, Sampler, Stopper, complete_checkpoints
 from studio.engine.methods import peft_config
 from studio.engine.models.load import load_base, load_tokenizer, record_base

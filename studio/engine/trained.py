@@ -12,7 +12,6 @@ from peft import PeftConfig, PeftModel, PeftModelForCausalLM
 from safetensors import SafetensorError
 
 from studio import hardware
-from studio.engine import quiet  # noqa: F401 - before the libraries
 from studio.engine.models.load import check_base, load_base, load_tokenizer
 from studio.engine.models.memory import fits
 from studio.engine.models.resolve import resolve
