@@ -1,8 +1,13 @@
 """Fixtures that every room's tests share. Not here: what only one room needs."""
 
+import os
 from pathlib import Path
 
 import pytest
+
+from studio.hardware import thread_environment
+
+os.environ.update(thread_environment())  # before torch is imported: workers run beside the tests on the same cores
 
 
 @pytest.fixture
