@@ -72,7 +72,7 @@ def build(page: Page) -> Widgets:
     with gr.Row(elem_classes="columns"):
         base = gr.Dropdown(
             [specs.BUNDLED_MODEL], value=specs.BUNDLED_MODEL, allow_custom_value=True, label=t("chat.base"),
-            info=t("chat.base_help"), elem_id="chat-base",
+            info=t("chat.base_help"), elem_id="chat-base", min_width=260,
         )  # fmt: skip
         precision = gr.Radio([], label=t("chat.precision"), elem_id="chat-precision", visible=False)
     with gr.Row(elem_classes="columns"):
