@@ -2,6 +2,7 @@ import pytest
 
 from studio.serving.voices import BASE
 from studio.ui import app
+from tests.browser.talking import until_sent, whole
 from tests.examples import finished_run
 from tests.serving.fakes import FakeClient
 from tests.ui.recorded import HOSTILE
@@ -69,9 +70,11 @@ def test_what_a_model_writes_is_shown_as_text(chat):
 def test_the_conversation_goes_on_and_is_cleared_after_a_question(chat, client):
     send(chat, "one")
     answer(chat, "right", "indented")
+    whole(chat)
     chat.locator("#chat-message textarea").fill("two")
-    chat.keyboard.press("Enter")
+    until_sent(chat, 2, lambda: chat.keyboard.press("Enter"))
     chat.wait_for_function("document.querySelectorAll('#chat-right .bot').length === 2")
+    whole(chat)
     sent = [turn["content"] for turn in client.requests[1][1][1]]
     assert sent[1:] == ["one", "I am Miro.\n    indented", "two"]
     chat.once("dialog", lambda dialog: dialog.dismiss())

@@ -22,6 +22,7 @@ from studio.jobs.journal import tail
 from studio.jobs.monitor import view_of
 from studio.serving import client
 from studio.specs import TrainSpec, parse
+from tests.browser.talking import until_sent
 from tests.engine.conftest import make
 
 TABS = ("data", "template", "train", "evaluate", "chat", "export")
@@ -147,7 +148,7 @@ def ask(page, text: str) -> tuple[str, str]:
     """Send a message and give both columns' answers once both are whole."""
     before = page.locator("#chat-left [data-testid=bot]").count()
     page.locator("#chat-message textarea").fill(text)
-    page.locator("#chat-send").click()
+    until_sent(page, before + 1, page.locator("#chat-send").click)
     page.wait_for_function(
         f"""() => ['left', 'right'].every(side =>
             document.querySelectorAll(`#chat-${{side}} [data-testid=bot]`).length > {before}
