@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
-import sys
-import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
@@ -21,8 +19,8 @@ import httpx
 from filelock import FileLock, Timeout
 
 from studio.errors import ServingError
-from studio.home import CHECKOUT, home
-from studio.jobs.executors.local import environment
+from studio.home import home
+from studio.jobs.executors.local import detach
 from studio.serving import address as addresses
 from studio.serving.address import Address
 from studio.specs import Sampling
@@ -192,23 +190,12 @@ def _message(text: str) -> str:
 
 def _spawn(base: str, quantization: str) -> subprocess.Popen[bytes]:
     _wait_for_lock()
-    command = [sys.executable, "-m", "studio.serving.server", f"--base={base}", f"--quantization={quantization}"]
+    arguments = (f"--base={base}", f"--quantization={quantization}")
     try:
         with addresses.log_file().open("wb") as log:
-            process = subprocess.Popen(
-                command,
-                cwd=CHECKOUT,
-                env=environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+            return detach("studio.serving.server", *arguments, log=log)
     except (OSError, ValueError) as error:
         raise ServingError(f"The chat server could not be started: {error}.") from error
-    # an ended child stays a zombie until somebody has asked for its status
-    threading.Thread(target=process.wait, name="reaper of the chat server", daemon=True).start()
-    return process
 
 
 def _wait_for_lock() -> None:

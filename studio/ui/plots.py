@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import plotly.graph_objects as go
 
@@ -32,16 +31,6 @@ def losses(views: Sequence[JobView], *, language: str = "en") -> go.Figure:
                 marker={"symbol": "diamond", "size": 9, "color": _COLOURS[index % len(_COLOURS)]},
             )
             figure.data[-2].line.color = _COLOURS[index % len(_COLOURS)]
-    return figure
-
-
-def histogram(edges: Sequence[float], counts: Sequence[int], *, x: str, y: str, mark: float | None = None) -> go.Figure:
-    """Counts between edges, one more edge than counts. x and y: axis titles with units. mark: a vertical line."""
-    figure = _figure(x, y)
-    widths = [right - left for left, right in pairwise(edges)]
-    figure.add_bar(x=list(edges[:-1]), y=list(counts), width=widths, offset=0, showlegend=False)
-    if mark is not None:
-        figure.add_vline(x=mark, line={"dash": "dash", "width": 1.5})
     return figure
 
 

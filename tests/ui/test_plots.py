@@ -34,9 +34,3 @@ def test_runs_are_compared_by_loss_with_validation_as_marks():
 
 def test_a_figure_speaks_chinese_when_asked():
     assert plots.losses([], language="zh").layout.xaxis.title.text == "步数"
-
-
-def test_a_histogram_has_one_bar_per_stretch_and_a_mark():
-    figure = plots.histogram([0, 10, 30], [5, 2], x="tokens", y="rows", mark=20)
-    assert list(figure.data[0].width) == [10, 20]
-    assert figure.layout.shapes[0].x0 == 20

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+from typing import BinaryIO
 
 from studio.hardware import thread_environment
 from studio.home import CHECKOUT, home
@@ -13,21 +14,28 @@ SECRET_MARKS = ("TOKEN", "SECRET", "PASSWORD", "API_KEY", "CREDENTIAL")
 
 
 def start(folder: JobFolder) -> None:
-    """Start `python -m studio.jobs.worker FOLDER`. It outlives us: own session, no pipes, its output in the log."""
-    command = [sys.executable, "-m", "studio.jobs.worker", str(folder.path)]
+    """Start `python -m studio.jobs.worker FOLDER`, its output at the end of the job's log."""
     with folder.log.open("ab") as log:
-        # PIPE is never used: a pipe that nobody drains stops the training after 64 kB
-        worker = subprocess.Popen(
-            command,
-            cwd=CHECKOUT,
-            env=environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        detach("studio.jobs.worker", str(folder.path), log=log)
+
+
+def detach(module: str, *arguments: str, log: BinaryIO) -> subprocess.Popen[bytes]:
+    """Run a module in a process that outlives us: own session, no pipes, no secrets.
+
+    Raises: OSError, ValueError: it cannot be started.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-m", module, *arguments],
+        cwd=CHECKOUT,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=log,  # never PIPE: one that nobody drains stops the training after 64 kB
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
     # an ended child stays a zombie until somebody has asked for its status
-    threading.Thread(target=worker.wait, name=f"reaper of {folder.id}", daemon=True).start()
+    threading.Thread(target=process.wait, name=f"reaper of {module}", daemon=True).start()
+    return process
 
 
 def environment() -> dict[str, str]:
