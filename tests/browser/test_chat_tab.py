@@ -134,7 +134,9 @@ def test_the_base_is_in_full_precision_unless_it_shall_be_as_trained(chat, clien
 
 def test_sampling_reaches_the_server_and_a_wrong_value_is_named(chat, client):
     chat.locator("#chat-more > button").click()
+    chat.wait_for_timeout(500)  # what is typed while the fold still opens may be lost
     chat.locator("#chat-temperature input").fill("0.7")
+    chat.keyboard.press("Tab")
     chat.locator("#chat-system textarea").fill("Be brief.")
     send(chat, "Hi")
     answer(chat, "right", "Miro.")
