@@ -1,4 +1,4 @@
-"""Finetune Studio from Python: train, evaluate, export, chat, each the same job that the page and the shell start.
+"""Finetune Studio from Python: audit, train, evaluate, export, chat, as the page and the shell do it.
 
     import studio
 
@@ -19,18 +19,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
+    from studio.data.audit import Report
     from studio.errors import StudioError
     from studio.events import Event
     from studio.jobs.control import Executor
     from studio.jobs.monitor import JobView
-    from studio.specs import EvaluateSpec, ExportSpec, TrainSpec
+    from studio.specs import AuditSpec, EvaluateSpec, ExportSpec, TrainSpec
 
 __all__ = [
+    "AuditSpec",
     "EvaluateSpec",
     "ExportSpec",
     "Job",
     "StudioError",
     "TrainSpec",
+    "audit",
     "chat",
     "evaluate",
     "export",
@@ -40,6 +43,7 @@ __all__ = [
 
 _LAZY = {
     "StudioError": "studio.errors",
+    "AuditSpec": "studio.specs",
     "TrainSpec": "studio.specs",
     "EvaluateSpec": "studio.specs",
     "ExportSpec": "studio.specs",
@@ -87,8 +91,16 @@ class Job:
         return {measured.subject: dict(measured.scores) for measured in self.view.measured}
 
     @property
+    def report(self) -> Report:
+        """What an audit found. Raises: DataError: the job is no audit, or has not finished."""
+        from studio.data.audit import Report
+        from studio.jobs.folder import find
+
+        return Report.load(find(self.id).report)
+
+    @property
     def path(self) -> Path | None:
-        """Where the outcome lies, once there is one: the adapter of a run, the folder of an export."""
+        """Where the outcome lies, once there is one: the adapter of a run, the folder of an export, a report."""
         from pathlib import Path
 
         ended = self.view.ended
@@ -139,6 +151,25 @@ def train(
 
     Raises: JobError: another run is alive, or this one failed.
     """
+    return _submit(spec, wait, on_event, executor)
+
+
+def audit(
+    dataset: str | AuditSpec,
+    *,
+    wait: bool = True,
+    on_event: Callable[[Event], None] | None = None,
+    executor: Executor | None = None,
+    **fields: Any,
+) -> Job:
+    """Look for what is wrong with a dataset; `report` of the job says it. fields: those of AuditSpec.
+
+    Raises: SpecError: a field is wrong, or there is no such dataset. JobError: the audit failed.
+    """
+    from studio import specs
+
+    values = {"dataset": dataset, **fields}
+    spec = dataset if isinstance(dataset, specs.AuditSpec) else specs.parse(specs.AuditSpec, values)
     return _submit(spec, wait, on_event, executor)
 
 

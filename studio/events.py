@@ -58,6 +58,8 @@ class Plan(_Event):
     """What each "auto" of the spec became, by dotted field."""
     data: dict[str, str] = {}
     """sha256 of each dataset's content, by name."""
+    counts: dict[str, dict[str, int]] = {}
+    """What became of each dataset's rows: rows, faulty, unlearned, unwritable, skipped, trained, held, mixed, …"""
 
 
 class Step(_Event):

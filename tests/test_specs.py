@@ -74,6 +74,29 @@ def test_one_dataset_may_be_written_without_a_list():
 
 
 @pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ({"weights": [1]}, "has 1 for 2 datasets"),
+        ({"weights": [1, 1, 1]}, "has 3 for 2 datasets"),
+        ({"weights": [1, 0]}, "must all be above 0, but one is 0"),
+        ({"weights": [-0.5, 1]}, "must all be above 0, but one is -0.5"),
+    ],
+)
+def test_weights_are_one_to_a_dataset_and_above_zero(data, said):
+    assert said in faults({"data": {"datasets": ["a", "b"], **data}})["data.weights"]
+
+
+@pytest.mark.parametrize("weight", ["much", None, math.nan, math.inf])
+def test_a_weight_that_is_no_number_is_refused(weight):
+    assert set(faults({"data": {"datasets": ["a", "b"], "weights": [1, weight]}})) == {"data.weights.1"}
+
+
+def test_repeating_needs_weights_to_repeat_by():
+    assert "Fill in data.weights" in faults({"data": {"datasets": ["a"], "repeat": True}})["data.repeat"]
+    assert parse(TrainSpec, {"data": {"datasets": ["a"], "weights": [2], "repeat": True}}).data.weights == (2.0,)
+
+
+@pytest.mark.parametrize(
     ("text", "said"),
     [("training: [", "line 1"), ("- a", "a list"), ("", "nothing"), ("a: b: c", "line 1, column 5")],
 )

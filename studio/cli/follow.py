@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 from studio.cli import output
@@ -44,11 +45,19 @@ def started(folder: JobFolder, *, as_json: bool) -> None:
         output.line(f"{folder.id} has started. See it: studio jobs show {folder.id}")
 
 
-def follow(folder: JobFolder, *, as_json: bool, offset: int = 0) -> int:
+def follow(
+    folder: JobFolder,
+    *,
+    as_json: bool,
+    offset: int = 0,
+    outcome: Callable[[JobFolder, str, str], int] | None = None,
+) -> int:
     """Show a job's events until it ends, then its outcome. offset: skip this much of older attempts.
 
+    outcome: (job, state, message) -> exit status; tells the outcome in place of the usual words.
     Returns: the exit status.
     """
+    tell = outcome or partial(_outcome, as_json=as_json)
     try:
         with _stop_on_interrupt(folder), _shown(folder, as_json) as show:
             for event in control.follow(folder, offset=offset):
@@ -57,12 +66,12 @@ def follow(folder: JobFolder, *, as_json: bool, offset: int = 0) -> int:
         output.note(f"{folder.id} goes on without this terminal. See it: studio jobs show {folder.id}")
         return LEFT_RUNNING
     except JobError as error:
-        return _outcome(folder, "failed", str(error), as_json)
+        return tell(folder, "failed", str(error))
     ended = view_of(folder).ended
-    return _outcome(folder, ended.state, ended.message, as_json)
+    return tell(folder, ended.state, ended.message)
 
 
-def _outcome(folder: JobFolder, state: str, message: str, as_json: bool) -> int:
+def _outcome(folder: JobFolder, state: str, message: str, *, as_json: bool) -> int:
     if as_json:
         failure = {"error": message} if state == "failed" else {}
         output.emit({"id": folder.id, "state": state, "folder": str(folder.path)} | failure)
@@ -128,6 +137,7 @@ class _Lines:
     def __init__(self) -> None:
         self._total: int | None = None
         self._told = -1
+        self._phase = ""
 
     def show(self, event: Event) -> None:
         if isinstance(event, Plan):
@@ -138,8 +148,9 @@ class _Lines:
                 output.note(f"step {event.step}{f'/{self._total}' if self._total else ''}  {_figures(event)}")
             self._told = part
         elif isinstance(event, Phase):
-            if not event.done:
+            if event.name != self._phase:
                 output.note(f"{event.name}…")
+            self._phase = event.name
         elif text := _said(event):
             output.note(text)
 

@@ -17,7 +17,9 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON value on stdout.")]
 
 @app.command("list")
 def list_jobs(
-    kind: Annotated[str | None, typer.Option(metavar="train|evaluate|export", help="Only jobs of this kind.")] = None,
+    kind: Annotated[
+        str | None, typer.Option(metavar="train|evaluate|export|audit", help="Only jobs of this kind.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """List all jobs, newest first."""

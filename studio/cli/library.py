@@ -1,4 +1,4 @@
-"""`studio data`, `studio templates` and `studio presets`: what there is to train with. Not here: training."""
+"""`studio templates` and `studio presets`: what there is to train with beside data. Not here: training."""
 
 from __future__ import annotations
 
@@ -10,82 +10,13 @@ import typer
 
 from studio import specs
 from studio.cli import output
-from studio.errors import DataError, ModelError, StudioError, TemplateError
+from studio.errors import ModelError, StudioError, TemplateError
 
-data = typer.Typer(help="Registered datasets.", no_args_is_help=True)
 templates = typer.Typer(help="Prompt templates.", no_args_is_help=True)
 presets = typer.Typer(help="Complete specs to copy and edit.", no_args_is_help=True)
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON value on stdout.")]
 Name = Annotated[str, typer.Argument(metavar="NAME")]
-
-
-@data.command("list")
-def list_datasets(as_json: Json = False) -> None:
-    """List the registered datasets."""
-    from studio.data import registry
-
-    found = registry.every()
-    if as_json:
-        output.emit([_dataset(each) for each in found])
-        return
-    headings = ("name", "rows", "format", "language", "title")
-    output.table(headings, ((each.name, each.rows, each.format, each.language, each.title) for each in found))
-
-
-@data.command("show")
-def show_dataset(
-    name: Name,
-    start: Annotated[int, typer.Option(help="First row to show, from 0.", min=0)] = 0,
-    count: Annotated[int, typer.Option(help="How many rows to show.", min=0, max=1000)] = 5,
-    as_json: Json = False,
-) -> None:
-    """Show a dataset and some of its rows."""
-    from studio.data import registry
-
-    dataset = registry.get(name)
-    rows = [_row(row) for row in registry.rows(dataset, start, count)]
-    if as_json:
-        output.emit(_dataset(dataset) | {"preview": rows})
-        return
-    for key, value in _dataset(dataset).items():
-        if value not in ("", None):
-            output.line(f"{key + ':':<13}{value}")
-    for row in rows:
-        output.line(f"row {row['row']}: {row['fault'] or json.dumps(row['values'], ensure_ascii=False, default=str)}")
-
-
-@data.command("add")
-def add_dataset(
-    path: Annotated[Path, typer.Argument(metavar="FILE", help="A .json, .jsonl, .csv, .tsv or .parquet file.")],
-    name: Annotated[str | None, typer.Option(help="Name to register it under. Without: the file's own.")] = None,
-    format: Annotated[str | None, typer.Option(help="How a row reads. Without: detected.")] = None,
-    column: Annotated[
-        list[str] | None, typer.Option("--column", metavar="ROLE=COLUMN", help="Say which column plays a role.")
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Check a file and register it as a dataset."""
-    from studio.data import registry
-
-    columns = dict(_pair(item) for item in column or ()) or None
-    dataset = registry.add(path, name or path.stem, format=format, columns=columns)
-    if as_json:
-        output.emit(_dataset(dataset))
-    else:
-        output.line(f"{dataset.name}: {dataset.rows:,} rows, format {dataset.format}")
-
-
-@data.command("remove")
-def remove_dataset(name: Name, as_json: Json = False) -> None:
-    """Forget a dataset that you added."""
-    from studio.data import registry
-
-    registry.remove(name)
-    if as_json:
-        output.emit({"removed": name})
-    else:
-        output.line(f"{name} is removed.")
 
 
 @templates.command("list")
@@ -171,15 +102,6 @@ def copy_preset(
         output.line(f"{path}: edit it, then: studio train {path}")
 
 
-def _dataset(dataset: Any) -> dict[str, Any]:
-    fields = ("name", "title", "rows", "format", "columns", "language", "licence", "shipped", "sha256", "description")
-    return {name: getattr(dataset, name) for name in fields} | {"path": str(dataset.path)}
-
-
-def _row(row: Any) -> dict[str, Any]:
-    return {"row": row.number, "values": row.values, "fault": row.fault}
-
-
 def _template(template: Any) -> dict[str, Any]:
     return {
         "name": template.name,
@@ -188,13 +110,6 @@ def _template(template: Any) -> dict[str, Any]:
         "stop": list(template.stop),
         "source": template.source,
     }
-
-
-def _pair(item: str) -> tuple[str, str]:
-    role, separator, column = item.partition("=")
-    if not separator or not role or not column:
-        raise DataError(f"'{item}' is not of the form ROLE=COLUMN, such as response=answer.")
-    return role, column
 
 
 def _conversation(path: Path) -> list[Any]:

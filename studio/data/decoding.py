@@ -1,29 +1,35 @@
-"""From bytes to checked values: which encoding a file has, and JSON that is strict where the standard module is not.
+"""From text to checked values: JSON that is strict where the standard module is not.
 
-A duplicate key, NaN, an endless number, a lone surrogate or a NUL is a fault, not a value. Not here: files and rows
-(studio.data.readers).
+A duplicate key, NaN, an endless number, a lone surrogate, a NUL or endless nesting is a fault, not a value. `quick`
+reads what is beyond doubt many times faster and leaves everything else to `parse`, which decides. Not here: files,
+encodings and rows (studio.data.readers).
 """
 
 from __future__ import annotations
 
-import codecs
 import json
 import math
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
+
+import orjson
 
 MAX_DIGITS = 40
 """Digits of a whole number. Longer ones are faults of the data, and slow to read."""
+MAX_DEPTH = 200
+"""Lists and objects within each other. Stated, because otherwise the depth of the call stack decides."""
 
-_BYTE_ORDER_MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
-_SPACE = re.compile(r"[ \t\n\r]*")
-_STRUCTURE = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{},]', re.DOTALL)
+TOO_DEEP = "is nested too deeply to be read."
+
+_EXACT = float(2**53)
+"""From here on orjson's floats may be whole numbers of more than 64 bits, which are kept exact."""
+_SPACE = re.compile(r"[ \t\r\n]*")
+_ESCAPE = re.compile(rb"\\(.)", re.DOTALL)
+_IN_DOUBT = -(10**9)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Parsed:
     """A value, or the fault that stands in its place, worded to follow "Row 3"."""
 
@@ -31,87 +37,120 @@ class Parsed:
     fault: str | None = None
 
 
-def encoding(path: Path) -> str:
-    """UTF-8, or what the byte order mark says."""
-    with path.open("rb") as file:
-        start = file.read(4)
-    return next((name for mark, name in _BYTE_ORDER_MARKS if start.startswith(mark)), "utf-8")
+def quick(text: bytes) -> dict[str, Any] | None:
+    """The object that a JSON text is, if it is beyond doubt; None leaves the text to `parse`.
 
-
-def guess(path: Path) -> str:
-    """A guess at the encoding of a file that is not UTF-8, as ", but looks like ..."; empty if there is none."""
-    with path.open("rb") as file:
-        start = file.read(65_536)
-    if _is_half_zeros(start):
-        return ", but looks like UTF-16 without its byte order mark"
-    if _is(start, "gb18030") and any("\u4e00" <= letter <= "\u9fff" for letter in start.decode("gb18030", "ignore")):
-        return ", but looks like GB18030 (GBK)"
-    return ", but looks like Latin-1 (Windows-1252)"
-
-
-def is_utf16_without_mark(path: Path) -> bool:
-    """Whether a file is UTF-16 that does not say so. Latin letters in it would pass for UTF-8 with NULs between."""
-    with path.open("rb") as file:
-        start = file.read(4096)
-    return not start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and _is_half_zeros(start)
+    Whether a key was there twice, which orjson does not tell, is seen by counting: every string of the text must have
+    become a key or a value of the object, so its quotation marks, less the escaped ones, are twice as many as those.
+    """
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+    if type(value) is not dict:
+        return None
+    strings = len(value)
+    for each in value.values():
+        kind = type(each)
+        if kind is str:
+            strings += 1
+        elif kind is dict or kind is list:
+            strings += _strings(each, 2)
+        elif kind is float and not -_EXACT < each < _EXACT:
+            return None
+    if b"\\" not in text:
+        return value if text.count(b'"') == 2 * strings else None
+    if b"\\u0000" in text:
+        return None
+    marks = text.count(b'"')
+    if marks != 2 * strings:
+        marks -= text.count(b'\\"') if b"\\\\" not in text else _ESCAPE.findall(text).count(b'"')
+    return value if marks == 2 * strings else None
 
 
 def parse(text: str) -> Parsed:
     """One JSON value that is the whole text."""
-    parsed, end = _value(text, 0)
+    parsed, end = value_at(text, 0)
     if parsed.fault is None and end != len(text):
         return Parsed(None, f"is not valid JSON: something follows the value at character {end + 1}.")
     return parsed
 
 
-def elements(text: str, start: int) -> Iterator[Parsed]:
-    """The elements of a JSON array whose [ is at `start`. One that is broken is a fault, and the next ones go on."""
-    if not text.startswith("[", start):
-        if text.strip():
-            yield Parsed(None, "is not valid JSON: the file must hold an array of objects.")
-        return
-    place = _skip(text, start + 1)
-    while not text.startswith("]", place):
-        parsed, end = _value(text, place)
-        after = _end_of_broken(text, place) if end is None else _skip(text, end)
-        if end is not None and after < len(text) and text[after] not in ",]":
-            parsed = Parsed(None, f"is not followed by a comma at character {end - place + 1}.")
-            after = _end_of_broken(text, place)
-        yield parsed
-        if after is None or after >= len(text):
-            yield Parsed(None, "and what follows is missing: the file ends inside the array.")
-            return
-        place = _skip(text, after + 1) if text[after] == "," else after
-    if _skip(text, place + 1) < len(text):
-        yield Parsed(None, "is not valid JSON: something follows the end of the array.")
+def value_at(text: str, place: int) -> tuple[Parsed, int | None]:
+    """The value at a place of a text and where it ends; the end is None where it could not be read to its end."""
+    strict = _Strict()
+    try:
+        value, end = strict.decode(text, place)
+    except json.JSONDecodeError as error:
+        return Parsed(None, f"is not valid JSON: {error.msg} at character {error.pos - place + 1}."), None
+    except RecursionError:
+        return Parsed(None, TOO_DEEP), None
+    fault = strict.fault or unfit(value)
+    return (Parsed(None, fault) if fault else Parsed(value)), end
+
+
+def skip_space(text: str, place: int) -> int:
+    """The first place from here on that is no white space of JSON."""
+    match = _SPACE.match(text, place)
+    return match.end() if match else place
 
 
 def unfit(value: Any) -> str | None:
-    """Why a value cannot be learned from: text with a NUL or a lone surrogate, a number that is not finite."""
-    stack = [value]
+    """Why a value cannot be learned from: a NUL, a lone surrogate, a number that is not finite, endless nesting."""
+    stack = [(value, 1)]
     while stack:
-        each = stack.pop()
+        each, depth = stack.pop()
         if isinstance(each, dict):
-            stack += [*each.keys(), *each.values()]
+            inner = [*each.keys(), *each.values()]
         elif isinstance(each, list | tuple):
-            stack += each
-        elif isinstance(each, str):
-            if "\0" in each:
-                return "holds a NUL character. Remove it."
-            if _has_lone_surrogate(each):
-                return "holds half of a surrogate pair, which is no character. Write the character whole."
-        elif isinstance(each, float) and not math.isfinite(each):
-            return f"holds the number {each}, which JSON does not have. Use null or a number."
+            inner = list(each)
+        else:
+            if fault := _unfit_leaf(each):
+                return fault
+            continue
+        if depth > MAX_DEPTH:
+            return TOO_DEEP
+        stack += [(one, depth + 1) for one in inner]
     return None
 
 
-def shown(value: Any) -> str:
+def shown(value: Any, limit: int = 60) -> str:
     """A value as short JSON."""
     try:
         text = json.dumps(value, ensure_ascii=False, default=str)
     except (ValueError, RecursionError):
         text = f"a {type(value).__name__}"
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
+def _unfit_leaf(value: Any) -> str | None:
+    if isinstance(value, str):
+        if "\0" in value:
+            return "holds a NUL character. Remove it."
+        if _has_lone_surrogate(value):
+            return "holds half of a surrogate pair, which is no character. Write the character whole."
+    elif isinstance(value, float) and not math.isfinite(value):
+        return f"holds the number {value}, which JSON does not have. Use null or a number."
+    return None
+
+
+def _strings(value: Any, depth: int) -> int:
+    """Strings in a list or object; far below zero where something in it is left to the strict reading."""
+    if depth > MAX_DEPTH:
+        return _IN_DOUBT
+    count = 0
+    if type(value) is dict:
+        count = len(value)
+        value = value.values()
+    for each in value:
+        kind = type(each)
+        if kind is str:
+            count += 1
+        elif kind is dict or kind is list:
+            count += _strings(each, depth + 1)
+        elif kind is float and not -_EXACT < each < _EXACT:
+            return _IN_DOUBT
+    return count
 
 
 class _Strict:
@@ -155,52 +194,9 @@ class _Strict:
         return number
 
 
-def _value(text: str, place: int) -> tuple[Parsed, int | None]:
-    """The value at a place and where it ends; the end is None where it could not be read to its end."""
-    strict = _Strict()
-    try:
-        value, end = strict.decode(text, place)
-    except json.JSONDecodeError as error:
-        return Parsed(None, f"is not valid JSON: {error.msg} at character {error.pos - place + 1}."), None
-    except RecursionError:
-        return Parsed(None, "is nested too deeply to be read."), None
-    fault = strict.fault or unfit(value)
-    return (Parsed(None, fault) if fault else Parsed(value)), end
-
-
-def _end_of_broken(text: str, place: int) -> int | None:
-    """Where the comma or bracket after a broken element is, by counting brackets outside strings. None: nowhere."""
-    depth = 0
-    for match in _STRUCTURE.finditer(text, place):
-        mark = match.group()[0]
-        if depth == 0 and mark in ",]":
-            return match.start()
-        depth += (mark in "[{") - (mark in "]}")
-        if depth < 0:
-            return None
-    return None
-
-
 def _has_lone_surrogate(text: str) -> bool:
     try:
         text.encode()
     except UnicodeEncodeError:
         return True
     return False
-
-
-def _skip(text: str, place: int) -> int:
-    match = _SPACE.match(text, place)
-    return match.end() if match else place
-
-
-def _is_half_zeros(data: bytes) -> bool:
-    return max(data[::2].count(0), data[1::2].count(0)) > len(data) // 8
-
-
-def _is(data: bytes, name: str) -> bool:
-    try:
-        codecs.getincrementaldecoder(name)().decode(data)
-    except UnicodeDecodeError:
-        return False
-    return True

@@ -1,39 +1,111 @@
-"""What a row becomes: an Example of messages or plain text, or a RowFault that says why not.
+"""What a row becomes: an Example of one of six kinds, or a RowFault that says why not.
 
 Also the shape of a format, which the files in studio.data.formats fill in. Not here: any one format.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-Role = Literal["system", "user", "assistant"]
+Role = Literal["system", "user", "assistant", "tool"]
+Kind = Literal["messages", "text", "classification", "preference", "unpaired", "prompt"]
 Values = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
+class Row(NamedTuple):
+    """One row of a file.
+
+    number: from 1; for lines of text and JSON the line, for tables without the header. values or fault is None.
+    file: which of several files it came from. raw: the start of a row that cannot be read.
+    """
+
+    number: int
+    values: dict[str, Any] | None
+    fault: str | None = None
+    file: str = ""
+    raw: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A function that the assistant calls. arguments: a JSON object as text."""
+
+    name: str
+    arguments: str = "{}"
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
-    """One turn."""
+    """One turn. A turn of the assistant that calls tools may have no content; a tool's turn is a call's result."""
 
     role: Role
     content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """The turn as trl and chat templates expect it."""
+        calls = [
+            {"type": "function", "function": {"name": call.name, "arguments": json.loads(call.arguments)}}
+            for call in self.tool_calls
+        ]
+        return {"role": self.role, "content": self.content} | ({"tool_calls": calls} if calls else {})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Example:
-    """One conversation, or one plain text; exactly one of the two is there."""
+    """What is learned from one row.
+
+    kind         what it holds
+    messages     messages: a conversation with at least one answer
+    text         text: plain text, learned whole
+    classification  text and its label
+    preference   messages: the prompt; chosen and rejected: two answers to it
+    unpaired     messages: the prompt; chosen: an answer; label: whether it is a good one (thumbs, KTO)
+    prompt       messages: the prompt alone, to be answered by the model while it learns
+
+    tools: descriptions of functions that the assistant may call, as a JSON list; empty without.
+    """
 
     messages: tuple[Message, ...] = ()
     text: str | None = None
+    kind: Kind = "messages"
+    label: str | bool | None = None
+    chosen: tuple[Message, ...] = ()
+    rejected: tuple[Message, ...] = ()
+    tools: str = ""
 
     @property
     def answer(self) -> str:
-        """The last assistant turn, or the text."""
+        """The last assistant turn, the text, the label, or the better answer."""
+        if self.kind == "classification":
+            return str(self.label)
         if self.text is not None:
             return self.text
-        return next((turn.content for turn in reversed(self.messages) if turn.role == "assistant"), "")
+        turns = self.chosen or self.messages
+        return next((turn.content for turn in reversed(turns) if turn.role == "assistant"), "")
+
+    def conventional(self) -> dict[str, Any]:
+        """The row as trl's dataset types: messages, prompt and completion, chosen and rejected, text, label."""
+        turns = [turn.as_dict() for turn in self.messages]
+        tools = {"tools": json.loads(self.tools)} if self.tools else {}
+        match self.kind:
+            case "text":
+                return {"text": self.text}
+            case "classification":
+                return {"text": self.text, "label": self.label}
+            case "prompt":
+                return {"prompt": turns} | tools
+            case "preference":
+                sides = {"chosen": self.chosen, "rejected": self.rejected}
+                return {"prompt": turns, **{k: [turn.as_dict() for turn in v] for k, v in sides.items()}} | tools
+            case "unpaired":
+                answer = [turn.as_dict() for turn in self.chosen]
+                return {"prompt": turns, "completion": answer, "label": self.label} | tools
+            case _:
+                return {"messages": turns} | tools
 
 
 class RowFault(Exception):
@@ -51,14 +123,19 @@ class BadRow:
     row: int
     field: str
     reason: str
+    file: str = ""
 
     def __str__(self) -> str:
-        return f"Row {self.row}: {self.field} {self.reason}" if self.field else f"Row {self.row}: {self.reason}"
+        place = f"Row {self.row} of {self.file}" if self.file else f"Row {self.row}"
+        return f"{place}: {self.field} {self.reason}" if self.field else f"{place}: {self.reason}"
 
 
 @dataclass(frozen=True)
 class Confidence:
-    """How well a format fits some rows, from 0 to 1, why, and which column plays which part."""
+    """How well a format fits some rows, from 0 to 1, why, which column plays which part, and the words it uses.
+
+    A column is a path: `answer`, `meta.answer`, `instances[0].output`; `lines[]` joins a list of texts by newlines.
+    """
 
     value: float
     reason: str
@@ -74,6 +151,7 @@ class Format:
     needed: the parts without which nothing can be learned.
     detect: rows -> Confidence, or None if it does not fit at all.
     convert: (values, columns, tags) -> Example. Raises: RowFault.
+    tags: the words of the format that data may replace, with their usual values (`user_tag`: `human`).
     """
 
     name: str
@@ -81,3 +159,4 @@ class Format:
     needed: tuple[str, ...]
     detect: Callable[[Sequence[Values]], Confidence | None]
     convert: Callable[[Values, Mapping[str, str], Mapping[str, str]], Example]
+    tags: Mapping[str, str] = field(default_factory=dict)

@@ -1,12 +1,30 @@
-"""Reading fields of a row, and turns of a conversation, with faults that name the place and what was found there.
+"""Reading the columns of a row, with faults that name the place and what was found there.
 
-Not here: which fields a format has (studio.data.formats).
+A column is a path: `answer`, `meta.answer`, `instances[0].output`; `lines[]` joins a list of texts by newlines. A key
+that is spelt like a path wins over it. Not here: turns of a conversation (studio.data.turns), which columns a format
+has (studio.data.formats).
 """
 
-from collections.abc import Mapping, Sequence
+from __future__ import annotations
+
+import re
+import reprlib
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
-from studio.data.example import Example, Message, Role, RowFault, Values
+from studio.data import decoding
+from studio.data.example import RowFault, Values
+
+MAX_PATH = 200
+"""Characters of a column that is still read as a path."""
+
+_PATH = re.compile(r"[^.\[\]]+(?:\.[^.\[\]]+|\[[0-9]{0,6}\])*")
+_STEP = re.compile(r"\[([0-9]*)\]|([^.\[\]]+)")
+
+_BRIEF = reprlib.Repr()
+_BRIEF.maxstring = _BRIEF.maxlong = _BRIEF.maxother = 60
+_BRIEF.maxlevel = 2  # plain repr fails on what is nested a thousand deep
 
 _KINDS = {
     "NoneType": "nothing",
@@ -19,23 +37,16 @@ _KINDS = {
 }
 
 
-def kind(value: Any) -> str:
-    """The type of a value, in words."""
-    name = type(value).__name__
-    return _KINDS.get(name, f"a {name}")
+def at(values: Values, column: str) -> Any:
+    """What a column holds; None where it is absent.
 
-
-def needed_text(values: Values, column: str, part: str) -> str:
-    """The text of a column that must be there and must not be blank. part: what it is for, such as `response`.
-
-    Raises: RowFault.
+    Raises: RowFault: the column is a list to be joined, and is no list of texts.
     """
-    if values.get(column) is None:
-        raise RowFault(column, f"is missing. Fill it in, or map another column to the {part}{_others(values, column)}.")
-    text = optional_text(values, column)
-    if not text.strip():
-        raise RowFault(column, f"is empty. The {part} needs text.")
-    return text
+    value = values.get(column)
+    if value is not None or column in values:
+        return value
+    path = _path(column)
+    return None if path is None else _follow(values, path, column)
 
 
 def optional_text(values: Values, column: str | None) -> str:
@@ -43,77 +54,103 @@ def optional_text(values: Values, column: str | None) -> str:
 
     Raises: RowFault: the value is not text.
     """
-    value = values.get(column) if column else None
+    if not column:
+        return ""
+    value = values.get(column)
+    if isinstance(value, str):
+        return value
+    value = at(values, column)
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise RowFault(str(column), f"must be text, but is {kind(value)}: {shown(value)}.")
+        raise RowFault(column, f"must be text, but is {kind(value)}: {shown(value)}.")
     return value
 
 
-def turns(value: Any, place: str, *, role_key: str, content_key: str, roles: Mapping[str, Role]) -> tuple[Message, ...]:
-    """The messages of a list of {role, content} objects. roles: the words the data uses, and what they mean.
+def needed_text(values: Values, column: str, part: str) -> str:
+    """The text of a column that must be there and must not be blank. part: what it is for, such as `response`.
 
     Raises: RowFault.
     """
-    if value is None:
-        raise RowFault(place, "is missing. Fill it in, or map another column to the messages.")
-    if not isinstance(value, Sequence) or isinstance(value, str):
-        raise RowFault(place, f"must be a list of turns, but is {kind(value)}.")
-    return tuple(_turn(each, f"{place}[{index}]", role_key, content_key, roles) for index, each in enumerate(value))
+    text = optional_text(values, column)
+    if not text or text.isspace():
+        raise RowFault(column, lack(values, column, part))
+    return text
 
 
-def conversation(messages: tuple[Message, ...], place: str) -> Example:
-    """An Example of the messages, if there is something to learn from them.
+def lack(values: Values, column: str, part: str) -> str:
+    """Why a column without text cannot play a part, and which columns of the row could."""
+    if at(values, column) is not None:
+        return f"is empty. The {part} needs text."
+    others = [name for name, value in values.items() if name != column and isinstance(value, str) and value.strip()]
+    hint = f" (columns with text in this row: {', '.join(others[:8])})" if others else ""
+    return f"is missing. Fill it in, or map another column to the {part}{hint}."
 
-    Raises: RowFault: there is no assistant turn, or a system turn that is not the first.
+
+def parsed(text: str, place: str) -> Any:
+    """The value of a JSON text within a row.
+
+    Raises: RowFault: it is not JSON.
     """
-    for index, message in enumerate(messages):
-        if message.role == "system" and index > 0:
-            raise RowFault(f"{place}[{index}]", "is a system turn that is not the first turn. Move it to the start.")
-    if not any(message.role == "assistant" for message in messages):
-        raise RowFault(place, "has no assistant turn, so there is nothing to learn from it.")
-    if messages[0].role == "assistant" and len(messages) == 1:
-        raise RowFault(place, "has an assistant turn that answers nothing. Add the user's turn before it.")
-    return Example(messages=messages)
+    found = decoding.parse(text.strip())
+    if found.fault is not None:
+        raise RowFault(place, found.fault)
+    return found.value
+
+
+def usual(rows: Sequence[Values], names: Iterable[str]) -> str | None:
+    """The first of the names under which any of the rows has something."""
+    return next((name for name in names if any(row.get(name) is not None for row in rows)), None)
+
+
+def usual_columns(
+    rows: Sequence[Values], columns: Mapping[str, Sequence[str]], parts: Iterable[str] | None = None
+) -> dict[str, str]:
+    """Part -> the column that plays it by its usual name; without those that no row has. parts: only these."""
+    wanted = columns if parts is None else parts
+    return {part: name for part in wanted if (name := usual(rows, columns[part]))}
+
+
+def kind(value: Any) -> str:
+    """The type of a value, in words."""
+    name = type(value).__name__
+    return _KINDS.get(name, f"a {name}")
 
 
 def shown(value: Any) -> str:
     """A value, short enough for a message."""
-    text = repr(value)
+    text = _BRIEF.repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _turn(value: Any, place: str, role_key: str, content_key: str, roles: Mapping[str, Role]) -> Message:
-    if not isinstance(value, Mapping):
-        raise RowFault(place, f"must be a turn with {role_key} and {content_key}, but is {kind(value)}.")
-    word = value.get(role_key)
-    if not isinstance(word, str):
-        raise RowFault(f"{place}.{role_key}", "is missing." if word is None else f"must be text, but is {kind(word)}.")
-    role = roles.get(word)
-    if role is None:
-        raise RowFault(f"{place}.{role_key}", f"is the unknown role {shown(word)}. Known: {', '.join(roles)}.")
-    content = _content(value.get(content_key), f"{place}.{content_key}")
-    if not content.strip():
-        raise RowFault(f"{place}.{content_key}", f"is empty. A turn of the {role} needs text.")
-    return Message(role, content)
+@lru_cache(maxsize=1024)
+def _path(column: str) -> tuple[str | int | None, ...] | None:
+    """The steps of a path: a key, a place in a list, or None for all of a list. None: the column is a plain key."""
+    if len(column) > MAX_PATH or not _PATH.fullmatch(column):
+        return None
+    found = _STEP.finditer(column)
+    steps = tuple(match[2] or (int(match[1]) if match[1] else None) for match in found)
+    return steps if len(steps) > 1 else None
 
 
-def _content(value: Any, place: str) -> str:
-    """Text, or a list of parts that are all text, as some chat services write it."""
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return "".join(_part(part, f"{place}[{index}]") for index, part in enumerate(value))
-    if not isinstance(value, str):
-        raise RowFault(place, "is missing." if value is None else f"must be text, but is {kind(value)}.")
+def _follow(value: Any, path: Sequence[str | int | None], place: str) -> Any:
+    for index, step in enumerate(path):
+        if step is None:
+            return _joined(value, path[index + 1 :], place)
+        if isinstance(step, str):
+            value = value.get(step) if isinstance(value, dict) else None
+        else:
+            value = value[step] if isinstance(value, list) and step < len(value) else None
     return value
 
 
-def _part(part: Any, place: str) -> str:
-    if isinstance(part, Mapping) and part.get("type") == "text" and isinstance(part.get("text"), str):
-        return part["text"]
-    raise RowFault(place, f"must be a text part, but is {shown(part)}. Only text can be learned here.")
-
-
-def _others(values: Values, column: str) -> str:
-    names = [name for name, value in values.items() if name != column and isinstance(value, str) and value.strip()]
-    return f" (columns with text in this row: {', '.join(names[:8])})" if names else ""
+def _joined(value: Any, rest: Sequence[str | int | None], place: str) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, list):
+        raise RowFault(place, f"must be a list of texts, but is {kind(value)}: {shown(value)}.")
+    texts = [_follow(each, rest, place) for each in value]
+    for number, text in enumerate(texts, 1):
+        if not isinstance(text, str):
+            raise RowFault(place, f"must be a list of texts, but entry {number} is {kind(text)}: {shown(text)}.")
+    return "\n".join(texts)

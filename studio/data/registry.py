@@ -1,14 +1,15 @@
 """The registered datasets: the shipped ones in data/, and the user's under STUDIO_HOME, one JSON file each.
 
-Not here: reading files (studio.data.readers), what a row means (studio.data.formats), uploads by the page (studio.ui).
+Not here: reading and validating files (intake), what a row means (formats), a LLaMA-Factory folder's own list
+(catalogue).
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -16,22 +17,26 @@ from typing import Any
 
 from filelock import FileLock
 
-from studio.data import formats, readers, uploads
-from studio.data.example import BadRow, Example, RowFault
+from studio.data import catalogue, formats, intake, readers, store
+from studio.data.example import BadRow, Example, Row
 from studio.data.formats import Detection
-from studio.data.readers import Row
+from studio.data.intake import PREVIEW_ROWS, Inspection, Intake, Source, Watch, example
 from studio.errors import DataError, unknown
 from studio.home import SHIPPED_DATA, checked_name, home, write_atomically
 
-PREVIEW_ROWS = 200
-LISTED_FAULTS = 200
-UPLOAD = re.compile(r"[0-9a-f]{64}\.[a-z]+")
-"""An upload is stored under the sha256 of its content."""
+STORE = re.compile(r"[0-9a-f]{64}\.rows")
+"""The rows of a dataset are stored under the sha256 of their content."""
+
+ABOUT = ("title", "title_zh", "language", "licence", "description")
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Registered rows. columns: part -> column. tags: words of the format. rows: how many there are, good and bad."""
+    """Registered rows.
+
+    columns: part -> column. tags: words of the format. rows: how many there are, good and bad; valid: the good ones.
+    sources: the files that they came from. origin: how they were made, for a dataset that came out of another one.
+    """
 
     name: str
     path: Path
@@ -39,34 +44,26 @@ class Dataset:
     columns: dict[str, str]
     tags: dict[str, str]
     rows: int
+    valid: int
     sha256: str
+    sources: tuple[Source, ...] = ()
     shipped: bool = False
     title: str = ""
     title_zh: str = ""
     language: str = ""
     licence: str = ""
     description: str = ""
+    origin: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def about(self) -> dict[str, str]:
+        """What is known of the rows, in words."""
+        return {key: getattr(self, key) for key in ABOUT}
 
-@dataclass(frozen=True)
-class Inspection:
-    """What a file holds. valid: rows that become examples. faults: the first ones; faults_total: all of them."""
-
-    detection: Detection
-    preview: list[Row]
-    columns: list[str]
-    rows: int
-    valid: int
-    faults: list[BadRow]
-    faults_total: int
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """The examples of a dataset with their row numbers, and the rows that were left out."""
-
-    examples: list[tuple[int, Example]] = field(default_factory=list)
-    faults: list[BadRow] = field(default_factory=list)
+    @property
+    def how(self) -> Detection:
+        """How its rows are read."""
+        return Detection(self.format, 1.0, "", self.columns, self.tags)
 
 
 def every() -> list[Dataset]:
@@ -75,14 +72,32 @@ def every() -> list[Dataset]:
 
 
 def problems() -> list[str]:
-    """What is wrong with the user's registry, in sentences: entries set aside, and entries whose rows are gone."""
+    """What is wrong with the user's registry, in sentences: entries set aside, rows that are gone, changed sources."""
     own = _own().values()
     aside = sorted(home().datasets.glob("*.corrupt"))
     lost = [each for each in own if not each.path.is_file()]
     return [
         *(f"The entry {path.stem} was damaged and was set aside as {path}. Register the file again." for path in aside),
         *(f"The rows of dataset '{each.name}' are gone from {each.path}. Remove and add it again." for each in lost),
+        *(change for each in own if (change := changed(each))),
     ]
+
+
+def changed(dataset: Dataset) -> str:
+    """That a file which a dataset was made from is another one by now, in a sentence; empty if none is."""
+    for source in dataset.sources:
+        path = Path(source.path)
+        if not source.path or not path.is_file():
+            continue
+        about = path.stat()
+        if (about.st_size, about.st_mtime_ns) == (source.bytes, source.modified):
+            continue
+        if readers.sha256(path) != source.sha256:
+            return (
+                f"{source.name} changed since dataset '{dataset.name}' was added. The dataset still has the old rows; "
+                "remove and add it again to use the new ones."
+            )
+    return ""
 
 
 def get(name: str) -> Dataset:
@@ -93,62 +108,82 @@ def get(name: str) -> Dataset:
     return known[name]
 
 
-def inspect(
-    path: Path,
+def add(
+    source: Path | str | Sequence[Path | str],
+    name: str,
     *,
     format: str | None = None,
     columns: Mapping[str, str] | None = None,
     tags: Mapping[str, str] | None = None,
-) -> Inspection:
-    """Read a file once and say what is in it. format, columns, tags: chosen ones, in place of the detected ones.
-
-    A part whose column is an empty text is played by none.
-    Raises: DataError: the file cannot be read, or there is no format of this name.
-    """
-    rows = readers.read(path)
-    start = list(islice(rows, PREVIEW_ROWS))
-    detection = _chosen(start, format, columns, tags)
-    count, valid, names, faults, total = 0, 0, {}, [], 0
-    for row in _chain(start, rows):
-        count += 1
-        names.update(dict.fromkeys(row.values or ()))
-        outcome = example(row, detection)
-        valid += isinstance(outcome, Example)
-        if isinstance(outcome, BadRow):
-            total += 1
-            faults += [outcome] if len(faults) < LISTED_FAULTS else []
-    return Inspection(detection, start, list(names), count, valid, faults, total)
-
-
-def add(
-    source: Path | str, name: str, *, format: str | None = None, columns: Mapping[str, str] | None = None
+    unit: readers.Unit = "line",
+    watch: Watch | None = None,
 ) -> Dataset:
-    """Copy a file into STUDIO_HOME and register it. The same file under the same name again changes nothing.
+    """Take the rows of files into STUDIO_HOME and register them. The same again under the same name changes nothing.
 
     Raises:
-        DataError: the source is refused or too large, no row of it is valid, or the name is taken by other rows.
+        DataError: the source is refused, no row of it is valid, or the name is taken by other rows. Stopped.
         StudioError: the name cannot be a file name.
     """
     checked_name(name, "dataset name")
-    with uploads.taken_in(source) as upload:
-        found = inspect(upload.path, format=format, columns=columns)
-        _refuse_if_nothing_valid(upload.name, found)
-        with _lock():
-            existing = {each.name.lower(): each for each in every()}.get(name.lower())
-            if existing is not None:
-                return _same(existing, upload.sha256, found.detection)
-            dataset = Dataset(
-                name=name,
-                path=upload.keep(),
-                format=str(found.detection.format),
-                columns=found.detection.columns,
-                tags=found.detection.tags,
-                rows=found.rows,
-                sha256=upload.sha256,
-                title=upload.name,
-            )
-            _write(home().datasets / f"{name}.json", dataset)
+    taken = intake.take_in(source, format=format, columns=columns, tags=tags, unit=unit, watch=watch)
+    try:
+        return register(taken, name)
+    finally:
+        taken.discard()
+
+
+def register(
+    taken: Intake, name: str, *, origin: Mapping[str, Any] | None = None, about: Mapping[str, str] | None = None
+) -> Dataset:
+    """Give rows that were taken in a name for good. What it was taken into is empty afterwards.
+
+    about: what is known of them, by the keys of ABOUT; the title is otherwise that of their files.
+    Raises: DataError: none of them is valid, or the name is taken by other rows. StudioError: the name is refused.
+    """
+    checked_name(name, "dataset name")
+    found = taken.inspection
+    _refuse_if_nothing_valid(taken.title, found)
+    with _lock():
+        existing = {each.name.lower(): each for each in every()}.get(name.lower())
+        if existing is not None:
+            return _same(existing, taken)
+        target = home().uploads / f"{taken.sha256}{store.SUFFIX}"
+        store.move(taken.path, target)
+        dataset = Dataset(
+            name=name,
+            path=target,
+            format=str(found.detection.format),
+            columns=found.detection.columns,
+            tags=found.detection.tags,
+            rows=found.rows,
+            valid=found.valid,
+            sha256=taken.sha256,
+            sources=taken.sources,
+            origin={**taken.notes, **(origin or {})},
+            **{"title": taken.title, **{key: text for key, text in (about or {}).items() if key in ABOUT and text}},
+        )
+        _write(dataset)
     return dataset
+
+
+def rename(name: str, new: str) -> Dataset:
+    """Give one of the user's datasets another name. Runs that were made with it keep the old one in their record.
+
+    Raises: DataError: there is none, it is a shipped one, or the new name is taken. StudioError: it is refused.
+    """
+    checked_name(new, "dataset name")
+    with _lock():
+        dataset = _own_one(name)
+        taken = {each.name.lower(): each.name for each in every() if each.name != name}
+        if new.lower() in taken:
+            raise DataError(f"There is a dataset '{taken[new.lower()]}' already. Choose another name.")
+        renamed = replace(dataset, name=new)
+        _write(renamed)
+        if new != name:
+            _entry_path(name).unlink(missing_ok=True)
+            if not _entry_path(new).is_file():  # the two names differ only in case, on a disk that knows no case
+                _write(renamed)
+    return renamed
 
 
 def remove(name: str) -> None:
@@ -157,125 +192,126 @@ def remove(name: str) -> None:
     Raises: DataError: there is none of this name, or it is a shipped one.
     """
     with _lock():
-        dataset = get(name)
-        if dataset.shipped:
-            raise DataError(f"Dataset '{name}' comes with the studio and cannot be removed.")
-        (home().datasets / f"{name}.json").unlink(missing_ok=True)
+        dataset = _own_one(name)
+        _entry_path(name).unlink(missing_ok=True)
         if all(each.path != dataset.path for each in _own().values()):
-            dataset.path.unlink(missing_ok=True)
+            store.delete(dataset.path)
 
 
-def examples(dataset: Dataset, *, max_samples: int | None = None) -> Loaded:
-    """The first examples of a dataset, and the rows among them that are faulty.
-
-    Raises: DataError: the file is gone, was changed since it was registered, or cannot be read.
-    """
-    if readers.sha256(dataset.path) != dataset.sha256:
-        raise DataError(f"The rows of dataset '{dataset.name}' changed since it was added. Remove and add it again.")
-    how = Detection(dataset.format, 1.0, "", dataset.columns, dataset.tags)
-    loaded = Loaded()
-    for row in readers.read(dataset.path):
-        if max_samples is not None and len(loaded.examples) >= max_samples:
-            break
-        outcome = example(row, how)
-        if isinstance(outcome, BadRow):
-            loaded.faults.append(outcome)
-        elif outcome is not None:
-            loaded.examples.append((row.number, outcome))
-    return loaded
+def read(dataset: Dataset, start: int = 0) -> Iterator[Row]:
+    """The rows from the one at `start` (counted from 0) on, as they were in the file."""
+    if dataset.path.suffix == store.SUFFIX:
+        return store.read(dataset.path, start)
+    named = (row._replace(file=dataset.path.name) for row in readers.read(dataset.path))
+    return islice(named, start, None)
 
 
 def rows(dataset: Dataset, start: int = 0, count: int = PREVIEW_ROWS) -> list[Row]:
-    """Some rows as they are in the file, for browsing. start: how many to pass over."""
-    return list(islice(readers.read(dataset.path), start, start + count))
+    """Some rows, for browsing. start: how many to pass over."""
+    return list(islice(read(dataset, start), count))
 
 
-# --- From rows to examples ---
+def rows_at(dataset: Dataset, positions: Sequence[int]) -> list[Row]:
+    """The rows at some positions, counted from 0."""
+    if dataset.path.suffix == store.SUFFIX:
+        return store.rows_at(dataset.path, positions)
+    found = dict.fromkeys(positions)
+    for position, row in enumerate(islice(read(dataset), max(positions, default=-1) + 1)):
+        if position in found:
+            found[position] = row
+    return [row for row in found.values() if row is not None]
 
 
-def _chain(start: list[Row], rest: Iterator[Row]) -> Iterator[Row]:
-    yield from start
-    yield from rest
+def search(dataset: Dataset, text: str, *, start: int = 0, count: int = 20) -> tuple[list[tuple[int, Row]], int | None]:
+    """(position, row) of rows that hold a text, from a position on, and where to search on, or None at the end."""
+    if dataset.path.suffix == store.SUFFIX:
+        return store.search(dataset.path, text, start=start, count=count)
+    wanted = text.casefold()
+    hits = (
+        (position, row)
+        for position, row in enumerate(read(dataset, start), start)
+        if wanted in json.dumps(row.values if row.fault is None else row.raw, ensure_ascii=False).casefold()
+    )
+    found = list(islice(hits, count + 1)) if text else []
+    return found[:count], found[count][0] if len(found) > count else None
 
 
-def _chosen(
-    start: list[Row], format: str | None, columns: Mapping[str, str] | None, tags: Mapping[str, str] | None
-) -> Detection:
-    """The detected format, or the chosen one with the columns that it usually has, or the chosen columns."""
-    values = [row.values for row in start if row.values is not None]
-    found = formats.detect(values)
-    if format is None and not columns:
-        return found
-    name = format or found.format
-    if name is None:
-        raise DataError("The columns are chosen, but not the format. Choose one of " + ", ".join(formats.FORMATS) + ".")
-    chosen = formats.get(name)
-    fit = chosen.detect(values) if values else None
-    usual = fit.columns if fit else {}
-    mapped = {part: column for part, column in {**usual, **(columns or {})}.items() if column}
-    if wrong := sorted(set(mapped) - set(chosen.columns)):
-        raise DataError(f"{unknown(f'part of format {name}', wrong[0], chosen.columns)}")
-    guess = fit.tags if fit else {}
-    return Detection(name, fit.value if fit else 0.0, "Chosen by hand.", mapped, dict(tags or guess))
+def outcomes(dataset: Dataset, start: int = 0) -> Iterator[tuple[Row, Example | BadRow]]:
+    """Each row with what it becomes.
+
+    Raises: DataError: the rows are gone, are not those that were registered, or cannot be read.
+    """
+    how = dataset.how
+    for row in read(dataset, start):
+        outcome = example(row, how)
+        if outcome is not None:
+            yield row, outcome
 
 
-def example(row: Row, how: Detection) -> Example | BadRow | None:
-    """What a row becomes when it is read like this. None: there is no format to read it by."""
-    if row.values is None:
-        return BadRow(row.number, "", row.fault or "cannot be read.")
-    if how.format is None:
-        return None
-    try:
-        return formats.get(how.format).convert(row.values, how.columns, how.tags)
-    except RowFault as fault:
-        return BadRow(row.number, fault.field, fault.reason)
+def verify(dataset: Dataset) -> None:
+    """Raises: DataError: the rows are not those that were registered."""
+    if readers.sha256(dataset.path) != dataset.sha256:
+        raise DataError(f"The rows of dataset '{dataset.name}' changed since it was added. Remove and add it again.")
 
 
-def _refuse_if_nothing_valid(name: str, found: Inspection) -> None:
+# --- Entries ---
+
+
+def _refuse_if_nothing_valid(title: str, found: Inspection) -> None:
     if found.valid:
         return
     reasons = [str(fault) for fault in found.faults[:3]]
     if found.detection.format is None:
         reasons.append(found.detection.reason)
     told = "\n".join(reasons) if found.rows else "0 rows: the file is empty. Choose another file."
-    raise DataError(f"{name} has no row that can be learned from.\n{told}")
+    raise DataError(f"{title} has no row that can be learned from.\n{told}")
 
 
-def _same(existing: Dataset, sha256: str, how: Detection) -> Dataset:
-    if existing.sha256 == sha256 and (existing.format, existing.columns) == (how.format, how.columns):
+def _same(existing: Dataset, taken: Intake) -> Dataset:
+    how = taken.inspection.detection
+    same_rows = existing.sha256 == taken.sha256
+    if same_rows and (existing.format, existing.columns, existing.tags) == (how.format, how.columns, how.tags):
         return existing
-    what = "with another mapping" if existing.sha256 == sha256 else "with other rows"
+    what = "with another mapping" if same_rows else "with other rows"
     way_out = "Choose another name" + ("." if existing.shipped else ", or remove that dataset first.")
     raise DataError(f"There is a dataset '{existing.name}' already, {what}. {way_out}")
 
 
-# --- Entries ---
+def _own_one(name: str) -> Dataset:
+    dataset = get(name)
+    if dataset.shipped:
+        raise DataError(f"Dataset '{name}' comes with the studio and cannot be changed.")
+    return dataset
 
 
-@lru_cache(maxsize=256)
-def _measured(path: Path, size: int, modified: int) -> tuple[int, str]:
-    """Rows and hash of a shipped file; read anew only when its size or time changes."""
-    return sum(1 for _ in readers.read(path)), readers.sha256(path)
+@lru_cache(maxsize=64)
+def _counted(path: Path, size: int, modified: int, format: str, columns: str, tags: str) -> tuple[int, int, str]:
+    """Rows, valid rows and hash of a shipped file; read anew only when its size, its time or its mapping changes."""
+    how = Detection(format, 1.0, "", json.loads(columns), json.loads(tags))
+    outcomes = [example(row, how) for row in readers.read(path)]
+    return len(outcomes), sum(isinstance(each, Example) for each in outcomes), readers.sha256(path)
 
 
 def _shipped() -> dict[str, Dataset]:
-    """The datasets of data/dataset_info.json, in its order: LLaMA-Factory's layout, and our own keys under `studio`."""
-    listing = json.loads((SHIPPED_DATA / "dataset_info.json").read_text(encoding="utf-8"))
+    """The datasets of data/dataset_info.json, in its order."""
     found = {}
-    for name, entry in listing.items():
-        path, ours = SHIPPED_DATA / entry["file_name"], dict(entry.get("studio", {}))
-        about = path.stat()
-        count, digest = _measured(path, about.st_size, about.st_mtime_ns)
-        found[name] = Dataset(
-            name=name,
-            path=path,
-            format=ours.pop("format", entry.get("formatting", "alpaca")),
-            columns=entry.get("columns", {}),
-            tags=entry.get("tags", {}),
-            rows=count,
+    for entry in catalogue.read(SHIPPED_DATA):
+        if entry.file is None or entry.problem:
+            raise DataError(f"{SHIPPED_DATA}: dataset '{entry.name}' {entry.problem}")
+        about = entry.file.stat()
+        mapping = (entry.format, json.dumps(entry.columns), json.dumps(entry.tags))
+        rows, valid, digest = _counted(entry.file, about.st_size, about.st_mtime_ns, *mapping)
+        found[entry.name] = Dataset(
+            name=entry.name,
+            path=entry.file,
+            format=entry.format,
+            columns=entry.columns,
+            tags=entry.tags,
+            rows=rows,
+            valid=valid,
             sha256=digest,
             shipped=True,
-            **ours,
+            **entry.about,
         )
     return found
 
@@ -298,21 +334,28 @@ def _entry(path: Path) -> Dataset | None:
     try:
         values = json.loads(path.read_bytes())
         file_name = values.pop("file_name")
-        dataset = Dataset(**values, path=home().uploads / file_name, shipped=False)
+        sources = tuple(Source(**each) for each in values.pop("sources", ()))
+        dataset = Dataset(**values, sources=sources, path=home().uploads / file_name, shipped=False)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
     texts = (dataset.name, dataset.format, dataset.sha256, dataset.title, file_name)
-    whole = all(isinstance(each, str) for each in texts) and isinstance(dataset.rows, int)
-    maps = isinstance(dataset.columns, dict) and isinstance(dataset.tags, dict)
-    safe = whole and maps and UPLOAD.fullmatch(file_name) and dataset.name == path.stem
+    whole = all(isinstance(each, str) for each in texts)
+    counts = isinstance(dataset.rows, int) and isinstance(dataset.valid, int)
+    maps = all(isinstance(each, dict) for each in (dataset.columns, dataset.tags, dataset.origin))
+    safe = whole and counts and maps and STORE.fullmatch(file_name) and dataset.name == path.stem
     return dataset if safe and dataset.format in formats.FORMATS else None
 
 
-def _write(path: Path, dataset: Dataset) -> None:
+def _entry_path(name: str) -> Path:
+    return home().datasets / f"{name}.json"
+
+
+def _write(dataset: Dataset) -> None:
     """Write an entry whole or not at all."""
     values: dict[str, Any] = asdict(dataset)
     del values["path"], values["shipped"]
-    write_atomically(path, json.dumps({**values, "file_name": dataset.path.name}, ensure_ascii=False, indent=1))
+    text = json.dumps({**values, "file_name": dataset.path.name}, ensure_ascii=False, indent=1)
+    write_atomically(_entry_path(dataset.name), text)
 
 
 def _lock() -> FileLock:

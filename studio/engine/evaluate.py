@@ -8,11 +8,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from studio.data import registry
 from studio.data.example import Example, Message
+from studio.data.learning import sft
 from studio.engine.generate import BASE, Request, complete
 from studio.engine.metrics.likelihood import Likelihood, likelihoods, total
 from studio.engine.rows import examples_of
@@ -33,6 +35,7 @@ class _Row:
     encoded: Encoded
     messages: tuple[Message, ...] | None
     reference: str
+    tools: str = ""
 
 
 def evaluate(
@@ -76,19 +79,23 @@ def evaluate(
 
 
 def _examples(spec: EvaluateSpec, trained: TrainSpec, emit: Emit) -> list[Example]:
-    if spec.dataset:
-        loaded = registry.examples(registry.get(spec.dataset), max_samples=spec.max_samples)
-        chosen = [example for _, example in loaded.examples]
-        if spec.dataset in trained.data.datasets:
-            emit(Note(text=f"The run was trained on {spec.dataset}: this measures memory, not what was learned."))
-    else:
-        train, held, _, _ = examples_of(trained.data)
-        chosen = held or train
+    if not spec.dataset:
+        chosen, held = examples_of(trained.data, most=spec.max_samples)
         if not held:
             emit(Note(text="The run held no rows out, so these are its training rows: memory, not what was learned."))
+        return chosen
+    chosen = list(islice(_learnable(spec.dataset), spec.max_samples))
     if not chosen:
-        raise DataError(f"{spec.dataset} has no valid row. Look at its faults on the Data tab.")
-    return chosen[: spec.max_samples]
+        raise DataError(f"{spec.dataset} has no row with an answer to measure by. Look at its rows on the Data tab.")
+    if spec.dataset in trained.data.datasets:
+        emit(Note(text=f"The run was trained on {spec.dataset}: this measures memory, not what was learned."))
+    return chosen
+
+
+def _learnable(dataset: str) -> Iterator[Example]:
+    for _, outcome in registry.outcomes(registry.get(dataset)):
+        if isinstance(outcome, Example) and (learned := sft(outcome)) is not None:
+            yield learned
 
 
 def _rows(examples: list[Example], trained: TrainSpec, opened: Trained, emit: Emit) -> Iterator[_Row]:
@@ -106,7 +113,7 @@ def _rows(examples: list[Example], trained: TrainSpec, opened: Trained, emit: Em
         except TemplateError as error:
             emit(Note(text=f"Row {number} is left out: {error}"))
             continue
-        if not any(encoded.supervised[1:]):
+        if not encoded.learns:
             without += 1
             continue
         messages = example.messages
@@ -114,7 +121,7 @@ def _rows(examples: list[Example], trained: TrainSpec, opened: Trained, emit: Em
         if last is None:
             yield _Row(number, encoded, None, "")
         else:
-            yield _Row(number, encoded, messages[:last], messages[last].content)
+            yield _Row(number, encoded, messages[:last], messages[last].content, example.tools)
     if without:
         emit(Note(text=f"{without} rows have no supervised token within the cutoff and are left out."))
 
@@ -136,7 +143,11 @@ def _answers(opened: Trained, batch: list[_Row], spec: EvaluateSpec, trained: Tr
     for index, row in enumerate(batch):
         if row.messages is not None:
             prompt = generation_prompt(
-                row.messages, opened.template, opened.text_tokenizer, system=trained.template.system
+                row.messages,
+                opened.template,
+                opened.text_tokenizer,
+                system=trained.template.system,
+                tools=row.tools,
             )
             for subject, name in SUBJECTS.items():
                 keys.append((subject, index))

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,9 @@ from studio.engine.models.resolve import resolve
 from studio.engine.rows import Rows, prepare
 from studio.engine.stages import STAGES
 from studio.engine.trained import phases
-from studio.errors import Fault, SpecError
+from studio.errors import DataError, Fault, SpecError
 from studio.events import Emit, Note, Phase, Plan
+from studio.home import write_atomically
 from studio.specs import TrainSpec
 from studio.templates import Template, TextTokenizer, generation_prompt, stop_tokens
 from studio.templates import resolve as resolve_template
@@ -54,48 +56,72 @@ def train(
     _refuse_cutoff_beyond(spec, base)
     tokenizer, text_tokenizer = load_tokenizer(base)
     template = resolve_template(spec.template.name, text_tokenizer)
-    emit(Phase(name="tokenize"))
-    rows = prepare(spec, text_tokenizer, template, emit)
-    _tell_about(rows, spec, emit)
-    if stopping():
-        return None
-    emit(Phase(name="load"))
-    model = load_base(base, dtype=choices["model.dtype"].value, quantization=spec.quantization)
-    keep_trainable(model)
-    tokenizer.chat_template = template.portable
-    trainer = STAGES[spec.stage.kind](
-        spec,
-        model=model,
-        tokenizer=tokenizer,
-        rows=rows,
-        peft_config=peft_config(spec.method),
-        checkpoints=checkpoints,
-        choices=choices,
-        callbacks=[
-            Reporter(emit),
-            Sampler(spec, *_prompts(spec, template, text_tokenizer), text_tokenizer.decode, emit),
-            Stopper(stopping),
-            Keeper(
-                checkpoints,
-                spec.training.save_total_limit,
-                lambda folder: record_base(folder, base, spec.model.name),
-                emit,
-            ),
-        ],
-    )
-    plan = _plan(spec, trainer, rows, machine, choices)
-    record.write_text(json.dumps(plan.model_dump(mode="json"), indent=1), encoding="utf-8")
-    emit(plan)
-    emit(Phase(name="train"))
-    found = complete_checkpoints(checkpoints)
-    if found:
-        emit(Note(text=f"Resumed from the checkpoint at step {found[-1][0]}."))
-    trainer.train(resume_from_checkpoint=str(found[-1][1]) if found else None)
-    if trainer.state.global_step < trainer.state.max_steps:
-        return None
-    emit(Phase(name="save"))
-    _save(trainer, adapter, base, spec)
-    return adapter
+    with _scratch(checkpoints.with_name(".rows")) as place:
+        rows = prepare(spec, text_tokenizer, template, emit, place=place, stopping=stopping)
+        if rows is None:
+            return None
+        _refuse_other_rows(rows, record, checkpoints)
+        _tell_about(rows, spec, emit)
+        if stopping():
+            return None
+        emit(Phase(name="load"))
+        model = load_base(base, dtype=choices["model.dtype"].value, quantization=spec.quantization)
+        keep_trainable(model)
+        tokenizer.chat_template = template.portable
+        trainer = STAGES[spec.stage.kind](
+            spec,
+            model=model,
+            tokenizer=tokenizer,
+            rows=rows,
+            peft_config=peft_config(spec.method),
+            checkpoints=checkpoints,
+            choices=choices,
+            callbacks=[
+                Reporter(emit),
+                Sampler(spec, *_prompts(spec, template, text_tokenizer), text_tokenizer.decode, emit),
+                Stopper(stopping),
+                Keeper(
+                    checkpoints,
+                    spec.training.save_total_limit,
+                    lambda folder: record_base(folder, base, spec.model.name),
+                    emit,
+                ),
+            ],
+        )
+        plan = _plan(spec, trainer, rows, machine, choices)
+        write_atomically(record, json.dumps(plan.model_dump(mode="json"), indent=1))
+        emit(plan)
+        emit(Phase(name="train"))
+        found = complete_checkpoints(checkpoints)
+        if found:
+            emit(Note(text=f"Resumed from the checkpoint at step {found[-1][0]}."))
+        trainer.train(resume_from_checkpoint=str(found[-1][1]) if found else None)
+        if trainer.state.global_step < trainer.state.max_steps:
+            return None
+        emit(Phase(name="save"))
+        _save(trainer, adapter, base, spec)
+        return adapter
+
+
+@contextmanager
+def _scratch(place: Path) -> Iterator[Path]:
+    """A folder that is gone afterwards. After a kill it stays, and the next attempt empties it."""
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _refuse_other_rows(rows: Rows, record: Path, checkpoints: Path) -> None:
+    """A run that goes on must go on with the rows that it began with."""
+    if not record.is_file() or not complete_checkpoints(checkpoints):
+        return
+    before = json.loads(record.read_text(encoding="utf-8")).get("data", {})
+    for name, digest in rows.hashes.items():
+        if before.get(name, digest) != digest:
+            raise DataError(
+                f"Dataset '{name}' has other rows by now than when this run was started. Start a new run with it."
+            )
 
 
 def _refuse_what_cannot_work(spec: TrainSpec, machine: hardware.Hardware) -> None:
@@ -126,17 +152,21 @@ def _refuse_cutoff_beyond(spec: TrainSpec, base: Path) -> None:
 
 
 def _tell_about(rows: Rows, spec: TrainSpec, emit: Emit) -> None:
-    for count, text in (
-        (rows.faulty, "could not be read and are left out; the Data tab lists them"),
-        (
-            rows.unwritable,
-            f"were refused by the template '{spec.template.name}' and are left out; the Template tab says why",
-        ),
-        (rows.truncated, f"are longer than {spec.data.max_length} tokens and lose their end"),
-        (rows.skipped, f"have no supervised token within {spec.data.max_length} tokens and are left out"),
+    for sentence in rows.told:
+        emit(Note(text=sentence))
+    refused = f"were refused by the template and are left out; the first because: {rows.refusal.removesuffix('.')}"
+    for what, text in (
+        ("faulty", "could not be read and are left out; the Data tab lists them"),
+        ("unwritable", refused),
+        ("truncated", f"are longer than {spec.data.max_length} tokens and lose their end"),
+        ("skipped", f"have no supervised token within {spec.data.max_length} tokens and are left out"),
+        ("escaped", "hold special tokens of the model in what somebody wrote; they are encoded as plain text"),
     ):
-        if count:
+        if count := rows.total(what):
             emit(Note(text=f"{count} rows {text}."))
+    if spec.data.weights:
+        parts = ", ".join(f"{counts.mixed} of {name}" for name, counts in rows.counts.items())
+        emit(Note(text=f"The mix has {len(rows.train)} rows: {parts}."))
 
 
 def _prompts(spec: TrainSpec, template: Template, tokenizer: TextTokenizer) -> tuple[list[list[int]], frozenset[int]]:
@@ -153,13 +183,14 @@ def _plan(spec: TrainSpec, trainer: Any, rows: Rows, machine: hardware.Hardware,
         total_steps=_total_steps(trainer),
         rows=len(rows.train),
         validation_rows=len(rows.held) if rows.held is not None else 0,
-        skipped_rows=rows.skipped,
+        skipped_rows=rows.total("skipped"),
         effective_batch_size=spec.training.batch_size * spec.training.accumulation,
         trainable_parameters=trainable,
         total_parameters=total,
         device=str(machine),
         choices={field: choice.value for field, choice in choices.items()},
         data=rows.hashes,
+        counts=rows.plain_counts(),
     )
 
 

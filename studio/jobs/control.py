@@ -12,7 +12,7 @@ from typing import Protocol
 from filelock import FileLock, Timeout
 
 from studio import specs
-from studio.data import registry
+from studio.data import registry, selection
 from studio.errors import Fault, JobError, SpecError, unknown
 from studio.events import Ended, Event, Started
 from studio.home import home
@@ -32,7 +32,8 @@ class Executor(Protocol):
 def submit(spec: specs.Spec, *, executor: Executor = local) -> JobFolder:
     """Make a job of a spec and start it.
 
-    Raises: SpecError: it names no dataset, or one that is not registered.
+    Several audits may run at once, and beside a training run.
+    Raises: SpecError: it names no dataset, or one that is unknown or has faulty rows that are not to be skipped.
         JobError: it asks for a run or checkpoint that does not exist, or for a target that does; or another training
         run is alive (two would share the same cores or GPU and slow each other down).
     """
@@ -40,6 +41,8 @@ def submit(spec: specs.Spec, *, executor: Executor = local) -> JobFolder:
     spec = _settled(spec)
     if kind == "train":
         _check_datasets(spec)
+    elif kind == "audit":
+        _check_audited(spec)
     else:
         folders.find(spec.run).adapter_at(spec.checkpoint)
     if kind == "export" and (target := folders.export_target(spec)).exists():
@@ -126,6 +129,8 @@ def _settled(spec: specs.Spec) -> specs.Spec:
     """With relative folders made absolute: the worker has a working directory of its own."""
     if isinstance(spec, specs.ExportSpec) and spec.out:
         return spec.model_copy(update={"out": _absolute(spec.out)})
+    if isinstance(spec, specs.AuditSpec) and spec.model and spec.model.startswith((".", "~")):
+        return spec.model_copy(update={"model": _absolute(spec.model)})
     if isinstance(spec, specs.TrainSpec) and spec.model.name.startswith((".", "~")):
         model = spec.model.model_copy(update={"name": _absolute(spec.model.name)})
         return spec.model_copy(update={"model": model})
@@ -143,6 +148,15 @@ def _check_datasets(spec: specs.TrainSpec) -> None:
     wrong = [name for name in spec.data.datasets if name not in known]
     if wrong:
         raise SpecError(Fault("data.datasets", unknown("dataset", name, known)) for name in wrong)
+    if faulty := selection.faulty_rows(spec.data):
+        raise SpecError(faulty)
+
+
+def _check_audited(spec: specs.AuditSpec) -> None:
+    known = [dataset.name for dataset in registry.every()]
+    named = {"dataset": spec.dataset, "against": spec.against}
+    if wrong := {field: name for field, name in named.items() if name and name not in known}:
+        raise SpecError(Fault(field, unknown("dataset", name, known)) for field, name in wrong.items())
 
 
 def _start(folder: JobFolder, executor: Executor) -> None:
@@ -165,6 +179,8 @@ def _refuse_second_run() -> None:
 def _name(spec: specs.Spec) -> str:
     if isinstance(spec, specs.TrainSpec):
         return spec.output.name or (spec.data.datasets[0] if spec.data.datasets else "run")
+    if isinstance(spec, specs.AuditSpec):
+        return f"audit-{spec.dataset}"[:48].rstrip(".")
     return f"{'eval' if isinstance(spec, specs.EvaluateSpec) else 'export'}-{spec.run}"[:48]
 
 

@@ -6,6 +6,7 @@
     checkpoints/   checkpoint-N              adapter/       the finished adapter
     started        touched at each start     record.json    versions, hashes, choices
     predictions.jsonl                        one line per evaluated row
+    report.json      figures of an audit     findings/      where an audit found something
 
 Not here: what the lines in events.jsonl mean (studio.events), and who runs the worker (studio.jobs.executors).
 """
@@ -86,6 +87,14 @@ class JobFolder:
     @property
     def predictions(self) -> Path:
         return self.path / "predictions.jsonl"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.json"
+
+    @property
+    def findings(self) -> Path:
+        return self.path / "findings"
 
     def checkpoint(self, step: int) -> Path:
         return self.checkpoints / f"checkpoint-{step}"

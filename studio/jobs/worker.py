@@ -1,7 +1,7 @@
 """One job in one process: `python -m studio.jobs.worker FOLDER`. The only place where jobs reach the engine.
 
 It holds the folder's lock for life, tells its story into the journal, and ends with one `ended` event, whatever
-happens short of being killed. Not here: the story itself (studio.engine.train, evaluate, export).
+happens short of being killed. Not here: the story itself (studio.engine.train, evaluate, export, studio.data.audit).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from studio.jobs.folder import JobFolder, export_target, find
 from studio.jobs.journal import Journal, last_attempt
 
 _OUT_OF_MEMORY = "Out of memory. Lower training.batch_size and raise training.accumulation, or lower data.max_length."
+_TOO_MUCH_TO_COMPARE = "Out of memory. Lower near_rows, or switch near_duplicates off."
 VERSIONS = ("torch", "transformers", "trl", "peft", "bitsandbytes", "datasets")
 
 
@@ -56,7 +57,8 @@ def _run(folder: JobFolder, journal: Journal) -> Ended:
     except StudioError as error:
         return Ended(state="failed", message=str(error))
     except MemoryError:
-        return Ended(state="failed", message=_OUT_OF_MEMORY)
+        audits = folder.read_about()["kind"] == "audit"
+        return Ended(state="failed", message=_TOO_MUCH_TO_COMPARE if audits else _OUT_OF_MEMORY)
     except OSError as error:
         traceback.print_exc()
         return Ended(state="failed", message=_system_fault(error, folder))
@@ -74,7 +76,7 @@ Story = Callable[[JobFolder, Callable[[Any], None], Callable[[], bool]], Any]
 
 
 def _story(kind: str) -> Story:
-    """The engine's function for a kind of job. Imported here, because these imports take seconds."""
+    """What a kind of job does. Imported here: the engine's imports take seconds, and an audit needs none of them."""
     if kind == "train":
         from studio.engine.train import train
 
@@ -94,6 +96,18 @@ def _story(kind: str) -> Story:
             trained=(run := find(spec.run)).read_spec(),
             adapter=run.adapter_at(spec.checkpoint),
             predictions=folder.predictions,
+            emit=emit,
+            stopping=stopping,
+        )
+    if kind == "audit":
+        from studio.data.audit import audit
+        from studio.engine.models.tokenizer import tokenizer_of
+
+        return lambda folder, emit, stopping: audit(
+            (spec := folder.read_spec()),
+            tokenizer=tokenizer_of(spec.model) if spec.model else None,
+            report=folder.report,
+            findings=folder.findings,
             emit=emit,
             stopping=stopping,
         )

@@ -1,4 +1,4 @@
-"""What a user can ask for: TrainSpec, EvaluateSpec, ExportSpec and Sampling, and how they are read and written.
+"""What a user can ask for: the specs of a training run, an evaluation, an export and an audit, and how they are read.
 
     sections   the classes: every field, default, limit and help text, once
     reading    YAML and overrides, in and out
@@ -12,6 +12,7 @@ from studio.specs.sections import (
     BUNDLED_MODEL,
     FRONT,
     KINDS,
+    AuditSpec,
     DataSpec,
     EvaluateSpec,
     EvaluationSpec,
@@ -36,6 +37,7 @@ __all__ = [
     "BUNDLED_MODEL",
     "FRONT",
     "KINDS",
+    "AuditSpec",
     "DataSpec",
     "EvaluateSpec",
     "EvaluationSpec",

@@ -54,15 +54,25 @@ class DataSpec(Section):
     datasets: tuple[Annotated[str, Field(min_length=1, max_length=64)], ...] = Field(
         (), max_length=32, json_schema_extra=FRONT
     )
-    """Names of registered datasets. Several are concatenated."""
+    """Names of registered datasets. Several are used whole, one after the other, unless they have weights."""
+    weights: tuple[float, ...] = Field((), max_length=32)
+    """Share of each dataset in the mix, in the order of the datasets: 3 and 1 mix three rows to one. Empty: no mix."""
+    repeat: bool = False
+    """With weights. Off: the mix ends when a dataset is used up. On: datasets repeat until each was used whole."""
     max_samples: int | None = Field(None, ge=1)
-    """Use at most this many rows of each dataset. Empty means all."""
+    """Use at most this many rows of each dataset, drawn at random; the first ones if shuffle is off. Empty: all."""
+    shuffle: bool = True
+    """Take the rows in a random order, a new one in each epoch. Off keeps the order of the file."""
+    skip_faulty: bool = False
+    """Leave faulty rows out and train on the others. Off: a run on a dataset with faulty rows is refused."""
     max_length: int = Field(512, ge=8, le=1_048_576, json_schema_extra=FRONT)
     """Cutoff: tokens of one conversation that are kept. Longer rows lose the end of their answer."""
     validation_share: float = Field(0.0, ge=0.0, le=0.5, json_schema_extra=FRONT)
     """Share of the rows held out for validation, from 0 to 0.5. They are never trained on."""
+    group: str | None = Field(None, min_length=1, max_length=200)
+    """Column such as user_id or meta.book: rows with the same value are all trained on or all held out."""
     seed: int = Field(42, ge=0, le=2**32 - 1)
-    """Seed of the split and of the order of the rows."""
+    """Seed of the split, of the rows that are drawn, and of their order."""
 
     @field_validator("datasets", mode="before")
     @classmethod
@@ -75,6 +85,24 @@ class DataSpec(Section):
         if len(set(names)) != len(names):
             raise ValueError("data.datasets: a dataset is named twice. Name each once.")
         return names
+
+    @model_validator(mode="after")
+    def _weights_fit(self) -> DataSpec:
+        faults = list(self._wrong_weights())
+        if faults:
+            raise ValueError("\n".join(str(fault) for fault in faults))
+        return self
+
+    def _wrong_weights(self) -> Iterable[Fault]:
+        if self.repeat and not self.weights:
+            yield Fault("data.repeat", "needs weights to repeat by. Fill in data.weights, or turn this off.")
+        if wrong := [f"{weight:g}" for weight in self.weights if weight <= 0]:
+            yield Fault("data.weights", f"must all be above 0, but one is {wrong[0]}. Leave that dataset out instead.")
+        if self.weights and len(self.weights) != len(self.datasets):
+            yield Fault(
+                "data.weights",
+                f"has {len(self.weights)} for {len(self.datasets)} datasets. Give one to each, or none at all.",
+            )
 
 
 class TemplateSpec(Section):
@@ -249,6 +277,41 @@ class ExportSpec(Section):
     """Target folder. It must not exist yet. Empty: exports/ in STUDIO_HOME, named after the run."""
 
 
+class AuditSpec(Section):
+    """One audit of a dataset: what is wrong with its rows, before a step is trained on them."""
+
+    dataset: str = Field(min_length=1, max_length=64, json_schema_extra=FRONT)
+    """The registered dataset to look through."""
+    model: str | None = Field(None, min_length=1, max_length=400, json_schema_extra=FRONT)
+    """Count tokens as this model does; it must be on this machine. Empty: no tokens are counted."""
+    template: TemplateSpec = TemplateSpec()
+    """How a conversation is written as text, and which part of it is learned."""
+    max_length: int = Field(512, ge=8, le=1_048_576, json_schema_extra=FRONT)
+    """Cutoff: tokens of one row that are kept, as in a run's data.max_length."""
+    effective_batch_size: int = Field(8, ge=1, le=16_777_216)
+    """Rows per optimiser step (batch_size x accumulation), from which the steps of an epoch are counted."""
+    validation_share: float = Field(0.0, ge=0.0, le=0.5)
+    """Share of the rows that a run would hold out, to find near duplicates that land on both sides."""
+    seed: int = Field(42, ge=0, le=2**32 - 1)
+    """Seed of that split, as in a run's data.seed."""
+    group: str | None = Field(None, min_length=1, max_length=200)
+    """Column whose equal values that split keeps on one side, as in a run's data.group."""
+    against: str | None = Field(None, min_length=1, max_length=64, json_schema_extra=FRONT)
+    """Another dataset, such as the evaluation set, whose rows should not stand in this one."""
+    near_duplicates: bool = Field(True, json_schema_extra=FRONT)
+    """Also look for rows that nearly repeat another one."""
+    similarity: float = Field(0.8, ge=0.5, le=1.0)
+    """Share of common pieces (three words, or five characters where words are not spaced) from which rows are near."""
+    near_rows: int = Field(200_000, ge=1, le=2_000_000)
+    """Near duplicates are looked for among at most this many different rows, the first ones."""
+
+    @model_validator(mode="after")
+    def _two_sets(self) -> AuditSpec:
+        if self.against == self.dataset:
+            raise ValueError("against: is the dataset itself. Name another one, or empty this.")
+        return self
+
+
 class Sampling(Section):
     """How the next token is chosen while a model answers."""
 
@@ -266,5 +329,10 @@ class Sampling(Section):
     """Same seed, same answer. Empty: a new one each time."""
 
 
-Spec = TrainSpec | EvaluateSpec | ExportSpec
-KINDS: dict[str, type[Section]] = {"train": TrainSpec, "evaluate": EvaluateSpec, "export": ExportSpec}
+Spec = TrainSpec | EvaluateSpec | ExportSpec | AuditSpec
+KINDS: dict[str, type[Section]] = {
+    "train": TrainSpec,
+    "evaluate": EvaluateSpec,
+    "export": ExportSpec,
+    "audit": AuditSpec,
+}

@@ -141,13 +141,16 @@ def render(
     add_generation_prompt: bool = False,
     system: str | None = None,
     specials: Mapping[str, str] | None = None,
+    tools: str = "",
 ) -> str:
     """The conversation as text.
 
-    Args: system: for a conversation that has no system turn. specials: bos_token, eos_token and so on.
+    Args: system: for a conversation that has no system turn. specials: bos_token, eos_token and so on. tools: a JSON
+        list of descriptions.
     Raises: TemplateError: with the template's own words, if it has some.
     """
-    return render_marked(template, with_system(messages, system), specials or {}, add_generation_prompt)
+    given = with_system(messages, system)
+    return render_marked(template, given, specials or {}, prompt=add_generation_prompt, tools=parsed_tools(tools))
 
 
 def with_system(messages: Sequence[Message], system: str | None) -> tuple[Message, ...]:
@@ -156,19 +159,36 @@ def with_system(messages: Sequence[Message], system: str | None) -> tuple[Messag
     return (Message("system", system), *messages)
 
 
+def parsed_tools(tools: str) -> list[Any] | None:
+    """What a template finds under `tools`."""
+    return (json.loads(tools) or None) if tools else None
+
+
+def as_values(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """What a template finds under `messages`."""
+    return [
+        message.as_dict() if message.tool_calls else {"role": message.role, "content": message.content}
+        for message in messages
+    ]
+
+
 def render_marked(
     template: Template,
-    messages: Sequence[Message],
+    messages: Sequence[Message] | Sequence[Mapping[str, Any]],
     specials: Mapping[str, str],
+    *,
     prompt: bool = False,
     marks: tuple[str, str] = ("", ""),
+    tools: list[Any] | None = None,
 ) -> str:
+    """messages: or what as_values makes of them. marks: characters around what the assistant writes."""
+    values = as_values(messages) if messages and isinstance(messages[0], Message) else messages
     pieces, length = [], 0
     try:
         for piece in compiled(template.name, template.text).generate(
-            messages=[{"role": message.role, "content": message.content} for message in messages],
+            messages=values,
             add_generation_prompt=prompt,
-            tools=None,
+            tools=tools,
             documents=None,
             generation_marks=marks,
             **specials,

@@ -6,8 +6,11 @@ Not here: how a conversation is encoded (encoding).
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,11 @@ from tokenizers import AddedToken, Tokenizer
 from studio.errors import ModelError, TemplateError
 from studio.templates import library
 from studio.templates.library import AUTO
+from studio.templates.quoting import Span, any_of
 from studio.templates.rendering import Template, compiled
+
+_BREAK = f"\ufdd0{secrets.token_hex(8)}\ufdd1"
+"""A token that no text can hold, because nobody can foresee it: what stands after it does not begin a text."""
 
 SPECIALS = ("bos_token", "eos_token", "pad_token", "unk_token")
 
@@ -74,8 +81,81 @@ class TextTokenizer:
         ids, bos = self.backend.encode("").ids, self.specials.get("bos_token", "")
         return bos if bos and ids[:1] == [self.backend.token_to_id(bos)] else ""
 
+    @cached_property
+    def special(self) -> re.Pattern[str]:
+        """Finds any of the special strings."""
+        return any_of(self.special_strings)
+
     def ids(self, text: str) -> list[int]:
         return self.backend.encode(text, add_special_tokens=False).ids
+
+    def encode(self, text: str, quoted: Sequence[Span] = ()) -> tuple[list[int], list[Span]]:
+        """Tokens and the place of each. quoted: special strings that are to be read as plain text, ascending."""
+        encoding = self.backend.encode(_hidden(text, quoted), add_special_tokens=False)
+        if not quoted:
+            return encoding.ids, encoding.offsets
+        ids: list[int] = []
+        places: list[Span] = []
+        for begin, end, some_ids, some_places in self._between_specials(text, encoding.ids, encoding.offsets):
+            within = [span for span in quoted if begin <= span[0] < end]
+            if within:
+                some_ids, some_places = self._plain_tokens(text, begin, end, within)
+            ids += some_ids
+            places += some_places
+        return ids, places
+
+    def _between_specials(
+        self, text: str, ids: Sequence[int], places: Sequence[Span]
+    ) -> Iterator[tuple[int, int, list[int], list[Span]]]:
+        """Each special token alone, and what stands between two of them: (begin, end, ids, places).
+
+        A tokenizer reads these pieces apart from each other, so one can be replaced without a change in the others.
+        """
+        begin = first = 0
+        for index, (start, end) in enumerate(places):
+            if self._is_special(text, ids[index], (start, end)):
+                yield begin, start, list(ids[first:index]), list(places[first:index])
+                yield start, start, [ids[index]], [(start, end)]
+                begin, first = end, index + 1
+        yield begin, len(text), list(ids[first:]), list(places[first:])
+
+    def _plain_tokens(self, text: str, begin: int, end: int, quoted: Sequence[Span]) -> tuple[list[int], list[Span]]:
+        """The tokens of a piece of the text in which nothing is special."""
+        ids, places = self._broken(text, begin, end, ())
+        if any(self._is_special(text, *token) for token in zip(ids, places, strict=True)):
+            # some vocabularies hold the string of a special token as a word of their own
+            return self._broken(text, begin, end, [start + 1 for start, _ in quoted])
+        return ids, places
+
+    def _broken(self, text: str, begin: int, end: int, breaks: Sequence[int]) -> tuple[list[int], list[Span]]:
+        cuts = [begin, *breaks, end]
+        piece = _BREAK.join(text[one:other] for one, other in pairwise(cuts))
+        encoding = self._plain.encode(_BREAK + piece if begin else piece, add_special_tokens=False)
+        unreal = self._plain.token_to_id(_BREAK)
+        ids, places, shift = [], [], begin
+        for number, (start, stop) in zip(encoding.ids, encoding.offsets, strict=True):
+            if number == unreal:
+                shift -= len(_BREAK)
+            else:
+                ids.append(number)
+                places.append((start + shift, stop + shift))
+        return ids, places
+
+    def _is_special(self, text: str, number: int, place: Span) -> bool:
+        # the string too, because a character that a vocabulary lacks becomes the same token as an unknown word
+        return number in self._special_ids and text[slice(*place)].strip() in self.special_strings
+
+    @cached_property
+    def _special_ids(self) -> frozenset[int | None]:
+        return frozenset(self.backend.token_to_id(string) for string in self.special_strings)
+
+    @cached_property
+    def _plain(self) -> Tokenizer:
+        """A copy that reads special strings as text."""
+        plain = Tokenizer.from_str(self.backend.to_str())
+        plain.add_tokens([AddedToken(_BREAK, normalized=False, special=False)])
+        plain.encode_special_tokens = True
+        return plain
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of tokens, special ones too."""
@@ -90,6 +170,15 @@ def own(folder: Path) -> Template:
 def resolve(name: str, tokenizer: TextTokenizer) -> Template:
     """The template of a spec: "auto" is the model's own. Raises: TemplateError."""
     return tokenizer.own_template if name == AUTO else library.load(name)
+
+
+def _hidden(text: str, quoted: Sequence[Span]) -> str:
+    """The text with letters in the place of special strings, so that only the template's own are found."""
+    pieces, place = [], 0
+    for begin, end in quoted:
+        pieces += (text[place:begin], "x" * (end - begin))
+        place = end
+    return "".join([*pieces, text[place:]]) if quoted else text
 
 
 def _settings(path: Path) -> dict[str, Any]:

@@ -31,7 +31,10 @@ from studio.ui.texts import i18n, t
 
 TABS = (data, template, train, evaluate, chat, export)
 
-LARGEST_UPLOAD = "2gb"
+UPLOAD_BYTES = 8 * 1024**3
+"""What the page takes in one file. From the shell there is no limit but the disk."""
+_UPLOADS_KEPT = (3600, 24 * 3600)
+"""Seconds between looks for uploaded copies, and the age from which one is deleted. Rows are stored elsewhere."""
 _HERE = Path(__file__).resolve().parent
 _LANGUAGES = '<a href="?lang=en" data-lang="en">English</a> · <a href="?lang=zh" data-lang="zh" lang="zh">中文</a>'
 
@@ -46,7 +49,9 @@ class Served:
 
 def build(*, monitor: Monitor | None = None, executor: Executor = local, client: Any = None) -> gr.Blocks:
     """The whole page. monitor: one that is running already. client: another way to a chat server than our own."""
-    with gr.Blocks(title="Finetune Studio", fill_width=True, analytics_enabled=False) as demo:
+    with gr.Blocks(
+        title="Finetune Studio", fill_width=True, analytics_enabled=False, delete_cache=_UPLOADS_KEPT
+    ) as demo:
         with gr.Tabs(elem_id="tabs") as tab_set:
             page = Page(demo, monitor or Monitor().start(), executor, tab_set, client=client)
             widgets = {name: _build_tab(page, name, tab) for name, tab in _named_tabs().items()}
@@ -120,7 +125,7 @@ def serve(
         show_error=True,
         quiet=True,
         prevent_thread_lock=True,
-        max_file_size=LARGEST_UPLOAD,
+        max_file_size=UPLOAD_BYTES,
         allowed_paths=[str(home().exports)],
         app_kwargs={
             "middleware": [

@@ -37,7 +37,7 @@ class FormField:
     """One field of the spec, as the form sees it. least and most: limits, None where there is none."""
 
     path: str
-    kind: Literal["choice", "flag", "whole", "number", "text", "long_text", "names"]
+    kind: Literal["choice", "flag", "whole", "number", "numbers", "text", "long_text", "names"]
     optional: bool
     front: bool
     default: Any
@@ -160,7 +160,7 @@ def _without_none(annotation: Any) -> tuple[Any, bool]:
 
 def _kind(annotation: Any, metadata: Iterable[Any]) -> Any:
     if get_origin(annotation) is tuple:
-        return "names"
+        return "numbers" if get_args(annotation)[0] is float else "names"
     if annotation is str and any(isinstance(each, MaxLen) and each.max_length > 1000 for each in metadata):
         return "long_text"
     return {bool: "flag", int: "whole", float: "number", str: "text"}[annotation]
@@ -208,7 +208,7 @@ def _widget(field: FormField) -> gr.components.Component:
         case "whole" | "number":
             limits = {"minimum": field.least, "maximum": field.most}
             return gr.Number(step=_nudge(field), min_width=200, **limits, **common)
-        case "names":
+        case "names" | "numbers":
             return gr.Textbox(lines=2, max_lines=6, placeholder=t("train.one_per_line"), min_width=200, **common)
         case "long_text":
             return gr.Textbox(lines=2, max_lines=8, min_width=200, **common)
@@ -235,6 +235,8 @@ def _shown(field: FormField, value: Any) -> Any:
         return list(value)
     if field.kind == "names":
         return "\n".join(each.replace("\\", "\\\\").replace("\n", "\\n") for each in value)
+    if field.kind == "numbers":
+        return "\n".join(f"{each:g}" if float(f"{each:g}") == each else str(each) for each in value)
     if field.kind in ("text", "long_text"):
         return value or ""
     if field.optional and field.kind in ("whole", "number"):
@@ -245,6 +247,8 @@ def _shown(field: FormField, value: Any) -> Any:
 def _given(field: FormField, value: Any) -> Any:
     if field.kind == "names":
         return list(value or ()) if field.path in NAMED_ELSEWHERE else _lines(value or "")
+    if field.kind == "numbers":
+        return re.split(r"[\s,;]+", value.strip()) if value and value.strip() else []
     if isinstance(value, str) and not value.strip():
         return None
     return value

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import html
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
 
 import plotly.graph_objects as go
 
@@ -11,6 +14,8 @@ from studio.ui.texts import table
 
 MOST_POINTS = 2000
 """Points of a series that a browser is given at once."""
+MOST_CLASSES = 20
+"""Bars of one chart."""
 
 
 def losses(views: Sequence[JobView], *, language: str = "en") -> go.Figure:
@@ -60,6 +65,59 @@ def paired_losses(
     )
     figure.update_xaxes(range=[0, most])
     figure.update_yaxes(range=[0, most])
+    return figure
+
+
+def token_lengths(tokens: Mapping[str, Any], *, language: str = "en") -> go.Figure:
+    """How many rows have how many tokens: whole rows as bars, prompts and answers as lines, the cutoff upright.
+
+    tokens: those of an audit's report; the last bin holds all longer rows too.
+    """
+    words = table(language)
+    figure = _figure(words["audit.chart.tokens"], words["audit.chart.rows"])
+    counts, edges = tokens["histogram"], tokens["histogram"]["edges"]
+    middles = [(low + high) / 2 for low, high in pairwise(edges)]
+    spans = [f"{low:,}–{high - 1:,}" for low, high in pairwise(edges)]
+    spans[-1:] = [f"≥ {edges[-2]:,}"] if spans else []
+    said = {"customdata": spans, "hovertemplate": "%{customdata}: %{y:,}<extra>%{fullData.name}</extra>"}
+    figure.add_bar(x=middles, y=counts["total"], name=words["audit.chart.total"], marker={"opacity": 0.45}, **said)
+    for name in ("prompt", "response"):
+        figure.add_scatter(
+            x=middles, y=counts[name], name=words[f"audit.chart.{name}"], mode="lines",
+            line={"shape": "hvh", "width": 1.6}, **said,
+        )  # fmt: skip
+    most, cutoff = edges[-1], tokens["max_length"]
+    figure.update_layout(bargap=0.04)
+    if cutoff <= 1.3 * most:
+        text = words["audit.chart.cutoff"].format(most=f"{cutoff:,}")
+        figure.add_vline(x=cutoff, line={"dash": "dash", "width": 1.4, "color": "#8a8a8a"})
+        figure.add_annotation(
+            x=cutoff, y=1, yref="paper", text=text, showarrow=False, yanchor="top",
+            xanchor="right" if cutoff > most / 2 else "left", xshift=-4 if cutoff > most / 2 else 4,
+        )  # fmt: skip
+        most = max(most, cutoff * 1.02)
+    figure.update_xaxes(range=[0, most])
+    return figure
+
+
+def class_sizes(classes: Mapping[str, int], *, language: str = "en") -> go.Figure:
+    """How many rows each class has, the largest first; beyond MOST_CLASSES the rest is one bar."""
+    words = table(language)
+    figure = _figure(words["audit.chart.rows"], "")
+    shown = list(classes.items())[:MOST_CLASSES]
+    rest = list(classes.values())[MOST_CLASSES:]
+    if rest:
+        shown.append((words["audit.chart.others"].format(count=f"{len(rest):,}"), sum(rest)))
+    # plotly renders some tags in labels, and these are data
+    names = [html.escape(name if len(name) <= 40 else f"{name[:39]}…") for name, _ in shown]
+    places = list(range(len(shown)))
+    sizes = [count for _, count in shown]
+    figure.add_bar(
+        x=sizes, y=places, orientation="h", marker={"opacity": 0.75}, texttemplate="%{x:,}", textposition="auto",
+        customdata=names, hovertemplate="%{customdata}: %{x:,}<extra></extra>", showlegend=False,
+    )  # fmt: skip
+    figure.update_yaxes(tickvals=places, ticktext=names, autorange="reversed", ticks="")
+    figure.update_layout(height=max(160, 90 + 26 * len(shown)))
     return figure
 
 

@@ -1,41 +1,9 @@
-"""`studio data`, `templates` and `presets`: what is shown, and what is refused."""
+"""`studio templates` and `presets`: what is shown, and what is refused."""
 
 import json
 
 from tests.cli.test_cli import run
 from tests.examples import training
-
-
-def test_data_list_json_names_the_shipped_sets(studio_home, capsys):
-    names = [each["name"] for each in json.loads(run(capsys, "data", "list", "--json")[1])]
-    assert {"identity-en", "identity-zh"} <= set(names)
-
-
-def test_data_show_prints_the_rows_asked_for(studio_home, capsys):
-    shown = json.loads(run(capsys, "data", "show", "identity-en", "--start", "2", "--count", "3", "--json")[1])
-    assert [row["row"] for row in shown["preview"]] == [3, 4, 5]
-    assert "row 1: {" in run(capsys, "data", "show", "identity-en")[1]
-
-
-def test_a_file_is_added_shown_and_removed(studio_home, capsys, tmp_path):
-    path = tmp_path / "mine.jsonl"
-    path.write_text('{"q": "1+1?", "a": "2"}\n{"q": "2+2?", "a": "4"}\n')
-    options = ("--format", "prompt_completion", "--column", "prompt=q", "--column", "response=a")
-    status, out, err = run(capsys, "data", "add", str(path), *options, "--json")
-    assert status == 0, err
-    assert json.loads(out)["rows"] == 2
-    assert run(capsys, "data", "remove", "mine")[1] == "mine is removed.\n"
-    assert run(capsys, "data", "show", "mine")[0] == 1
-
-
-def test_a_column_without_a_role_is_refused(studio_home, capsys, tmp_path):
-    status, _, err = run(capsys, "data", "add", str(tmp_path / "x.csv"), "--column", "answer")
-    assert status == 1
-    assert "'answer' is not of the form ROLE=COLUMN" in err
-
-
-def test_a_shipped_dataset_cannot_be_removed(studio_home, capsys):
-    assert run(capsys, "data", "remove", "identity-en")[0] == 1
 
 
 def test_render_writes_a_conversation_as_the_template_says(studio_home, capsys, tmp_path):

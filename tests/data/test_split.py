@@ -1,8 +1,12 @@
 """Holding rows out: pure, repeatable, and never the same row on both sides."""
 
-import pytest
+from itertools import combinations
 
-from studio.data.example import Example, Message
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from studio.data.example import Example, Message, ToolCall
 from studio.data.split import key, split
 from studio.errors import DataError
 
@@ -48,3 +52,94 @@ def test_keys_tell_examples_apart_by_what_they_say():
     other = Example(messages=(Message("user", "a"), Message("assistant", "bc")))
     assert key(one) == key(Example(messages=one.messages))
     assert len({key(one), key(other), key(Example(text="ab")), key(Example(text="a"))}) == 4
+
+
+ASKED = (Message("user", "a"),)
+ONE, OTHER = (Message("assistant", "b"),), (Message("assistant", "c"),)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (Example(messages=ASKED + ONE), Example(messages=ASKED + ONE, tools='[{"name": "f"}]')),
+        (
+            Example(messages=(*ASKED, Message("assistant", "", (ToolCall("f"),)))),
+            Example(messages=(*ASKED, Message("assistant", "", (ToolCall("g"),)))),
+        ),
+        (
+            Example(messages=(*ASKED, Message("assistant", "", (ToolCall("f"),)))),
+            Example(messages=(*ASKED, Message("assistant", "", (ToolCall("f"), ToolCall("f"))))),
+        ),
+        (
+            Example(messages=ASKED, chosen=ONE, rejected=OTHER, kind="preference"),
+            Example(messages=ASKED, chosen=OTHER, rejected=ONE, kind="preference"),
+        ),
+        (
+            Example(messages=ASKED, chosen=ONE, label=True, kind="unpaired"),
+            Example(messages=ASKED, chosen=ONE, label=False, kind="unpaired"),
+        ),
+        (Example(text="a", label="x", kind="classification"), Example(text="a", label="y", kind="classification")),
+        (Example(text="a", label="1", kind="classification"), Example(text="a", label=True, kind="classification")),
+        (Example(text="a", kind="text"), Example(text="a", label="None", kind="classification")),
+        (Example(messages=ASKED, kind="prompt"), Example(messages=ASKED)),
+    ],
+)
+def test_keys_cover_every_part_of_every_kind(first, second):
+    assert key(first) != key(second)
+    assert key(first) == key(Example(**{name: getattr(first, name) for name in first.__slots__}))
+
+
+# --- rows that belong together, by their content, by their group, or over other rows
+
+NAMES = st.sampled_from("abcdefgh")
+ROWS = st.lists(st.tuples(NAMES, st.none() | NAMES), min_size=2, max_size=14)
+
+
+def tied(rows):
+    """Sets of rows that may not be parted, by the plainest means: merge until nothing changes."""
+    sets = [{index} for index in range(len(rows))]
+    for one, other in combinations(range(len(rows)), 2):
+        (first, group), (second, same) = rows[one], rows[other]
+        if first == second or (group is not None and group == same):
+            mine = next(each for each in sets if one in each)
+            theirs = next(each for each in sets if other in each)
+            if mine is not theirs:
+                mine |= theirs
+                sets.remove(theirs)
+    return sets
+
+
+@settings(max_examples=300, deadline=None)
+@given(rows=ROWS, share=st.floats(0.01, 0.5), seed=st.integers(0, 5))
+def test_neither_content_nor_group_is_parted_and_the_share_is_as_close_as_that_allows(rows, share, seed):
+    keys, groups = zip(*rows, strict=True)
+    sets = tied(rows)
+    if len(sets) < 2:
+        with pytest.raises(DataError, match="different content and group"):
+            split(keys, share, seed, groups)
+        return
+    train, held = split(keys, share, seed, groups)
+    assert sorted(train + held) == list(range(len(rows))) and train == sorted(train) and held == sorted(held)
+    assert all(not each & set(held) or each <= set(held) for each in sets)
+    sizes = [len(each) for each in sets]
+    wanted = max(1, round(len(rows) * share))
+    reachable = {sum(some) for count in range(1, len(sets)) for some in combinations(sizes, count)}
+    assert len(held) == max((size for size in reachable if size <= wanted), default=min(sizes))
+    assert (train, held) == split(keys, share, seed, groups)
+
+
+def test_a_gap_that_the_first_rows_leave_is_closed_by_others():
+    keys = ["a"] * 3 + ["b"] * 3 + ["c"] * 4 + ["d"] * 30
+    for seed in range(10):
+        assert split(keys, 0.1, seed)[1] == [6, 7, 8, 9]
+
+
+def test_rows_without_a_group_stand_alone():
+    assert sum(map(len, split(range(10), 0.5, 1, [None] * 10))) == 10
+    assert split(range(10), 0.3, 7, [None] * 10) == split(range(10), 0.3, 7)
+
+
+def test_large_sets_that_leave_a_gap_are_searched_in_no_time():
+    keys = [number // (7 + number % 3) for number in range(60_000)]
+    train, held = split(keys, 0.1, 3)
+    assert len(held) == 6000 and len(train) == 54_000

@@ -9,6 +9,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+from studio.data import registry
 from studio.engine.callbacks import MANIFEST, complete_checkpoints, sample_steps, seal
 from studio.engine.train import train
 from studio.errors import DataError, SpecError, StudioError
@@ -198,3 +199,52 @@ def test_a_checkpoint_whose_file_shrank_is_not_whole(tmp_path):
     assert complete_checkpoints(tmp_path) == [(5, folder)] and (folder / MANIFEST).exists()
     (folder / "weights").write_bytes(b"1234")
     assert complete_checkpoints(tmp_path) == []
+
+
+def test_without_shuffling_the_seed_of_the_data_changes_nothing(tiny, dataset, tmp_path):
+    def losses(name, **data):
+        run = Run(tmp_path / name)
+        run(spec(tiny(), dataset, data=data, evaluation={"prompts": []}, training={"max_steps": 3}))
+        return [step.loss for step in run.of(Step)]
+
+    in_order = [losses(f"order-{seed}", shuffle=False, seed=seed) for seed in (1, 2)]
+    shuffled = [losses(f"shuffled-{seed}", seed=seed) for seed in (1, 2)]
+    assert in_order[0] == in_order[1] and shuffled[0] != shuffled[1] and in_order[0] not in shuffled
+
+
+def test_the_record_tells_what_became_of_each_datasets_rows(tiny, dataset, run, tmp_path):
+    rows = [
+        {"prompt": "What is <|im_end|>?", "completion": "A token.", "label": True},
+        {"prompt": "Who?", "completion": "Nobody.", "label": False},
+        {"prompt": "How?", "label": True},
+    ]
+    path = tmp_path / "thumbs.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    registry.add(path, "thumbs", format="kto")
+    data = {"datasets": [dataset, "thumbs"], "weights": [2, 1], "repeat": True, "skip_faulty": True}
+    run(spec(tiny(), dataset, data=data, training={"max_steps": 1}))
+    counts = json.loads(run.record.read_text())["counts"]
+    assert counts == run.of(Plan)[0].counts
+    assert (counts[dataset]["rows"], counts[dataset]["trained"], counts[dataset]["mixed"]) == (24, 24, 24)
+    thumbs = counts["thumbs"]
+    assert [thumbs[what] for what in ("rows", "faulty", "unlearned", "escaped", "trained", "mixed")] == [
+        3,
+        1,
+        1,
+        1,
+        1,
+        12,
+    ]
+    told = "\n".join(note.text for note in run.of(Note))
+    assert "1 of 2 rows of 'thumbs' are marked bad" in told and "1 rows hold special tokens" in told
+    assert f"The mix has 36 rows: 24 of {dataset}, 12 of thumbs." in told
+    assert not (run.record.parent / ".rows").exists()
+
+
+def test_f25_a_run_does_not_go_on_with_other_rows_than_it_began_with(tiny, dataset, run, tmp_path):
+    run(spec(tiny(), dataset), stop_at=3)
+    registry.remove(dataset)
+    (tmp_path / "other.json").write_text(json.dumps([{"instruction": f"{n}?", "output": f"{n}."} for n in range(9)]))
+    registry.add(tmp_path / "other.json", dataset)
+    with pytest.raises(DataError, match="'sums' has other rows by now"):
+        run(spec(tiny(), dataset))

@@ -6,6 +6,7 @@ import time
 import pytest
 
 from studio import specs
+from studio.data import registry
 from studio.errors import JobError, SpecError
 from studio.events import Ended, Plan, Step
 from studio.jobs import control
@@ -113,6 +114,19 @@ def test_a_run_that_names_no_dataset_or_an_unknown_one_is_refused_before_a_job_i
     with pytest.raises(SpecError, match=said):
         control.submit(specs.parse(TrainSpec, {"data": {"datasets": names}}), executor=Dead())
     assert list(folders.every()) == []
+
+
+def test_a_run_on_faulty_rows_is_refused_before_a_job_is_made_unless_they_are_to_be_skipped(studio_home, tmp_path):
+    path = tmp_path / "half.jsonl"
+    path.write_text('{"prompt": "a", "completion": "b"}\n{"prompt": "c"}\noops\n')
+    registry.add(path, "half")
+    with pytest.raises(SpecError) as caught:
+        control.submit(specs.parse(TrainSpec, {"data": {"datasets": ["half", "identity-en"]}}), executor=Dead())
+    (fault,) = caught.value.faults
+    assert fault.field == "data.skip_faulty" and list(folders.every()) == []
+    assert "'half' has 2 faulty rows of 3. Row 2 of half.jsonl: completion is missing" in fault.reason
+    wanted = specs.parse(TrainSpec, {"data": {"datasets": ["half"], "skip_faulty": True}})
+    assert control.submit(wanted, executor=Replay(recorded(1), speed=1000)).read_spec() == wanted
 
 
 def test_relative_folders_are_settled_where_they_were_asked_for(studio_home, tmp_path, monkeypatch):

@@ -66,6 +66,19 @@ def test_settings_far_from_the_defaults_survive_the_form():
     assert form.read(values_of(spec)) == spec
 
 
+def test_weights_survive_the_form_and_are_read_however_they_are_parted():
+    data = specs.DataSpec(datasets=("a", "b", "c"), weights=(0.7, 1 / 3, 2), repeat=True, group="meta.book")
+    spec = TrainSpec(data=data)
+    values = values_of(spec)
+    assert form.read(values) == spec
+    place = [field.path for field in form.fields()].index("data.weights")
+    for text in ("1 2 3", "1,2, 3", " 1\n2\n\n3\n", "1; 2; 3"):
+        values[place] = text
+        assert form.read(values).data.weights == (1, 2, 3)
+    values[place] = "1\nmuch\n3"
+    assert faults_of(values) == {"data.weights.1": "must be a number, but is 'much'."}
+
+
 def test_a_wrong_number_comes_back_with_its_path_and_limit():
     assert faults_of(with_value("training.learning_rate", -1)) == {
         "training.learning_rate": "must be above 0, but is -1."

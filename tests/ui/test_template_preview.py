@@ -75,8 +75,18 @@ def test_a_faulty_row_is_told_with_its_place(studio_home, tmp_path):
     rows = [{"prompt": "a", "completion": "b"}, {"prompt": "c"}]
     path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     registry.add(path, "a")
-    with pytest.raises(DataError, match=r"a, row 2: completion is missing.*leaves this row out\."):
+    with pytest.raises(DataError, match=r"a, row 2.*: completion is missing.*never trained on\."):
         preview.example("a", 2)
+
+
+def test_a_row_is_shown_as_it_is_learned_and_one_that_teaches_nothing_says_why(studio_home, tmp_path):
+    path = tmp_path / "thumbs.jsonl"
+    rows = [{"prompt": "a", "completion": "b", "label": good} for good in (True, False)]
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    registry.add(path, "thumbs")
+    assert [turn.content for turn in preview.example("thumbs", 1)[0].messages] == ["a", "b"]
+    with pytest.raises(DataError, match="thumbs, row 2 is marked bad, so nothing is learned from it"):
+        preview.example("thumbs", 2)
 
 
 def test_the_first_and_the_last_row_have_no_neighbour(request_, model):

@@ -3,8 +3,8 @@ import pytest
 from studio import templates
 from studio.data.example import Example, Message
 from studio.ui import token_view
+from tests.ui.markup import Tags
 from tests.ui.recorded import HOSTILE
-from tests.ui.test_data_view import Tags
 from tests.ui.tiny_model import tiny_model
 
 

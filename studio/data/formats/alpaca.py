@@ -1,63 +1,50 @@
-"""Alpaca rows: instruction, an optional input, and the output; optionally a system text and earlier turns.
+"""Alpaca rows: instruction, an optional input, and the output; optionally a system text, earlier turns and tools.
 
 Not here: single prompts with completions (prompt_completion), though the two are alike.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
+from studio.data.calls import tools
 from studio.data.example import Confidence, Example, Format, Message, RowFault, Values
-from studio.data.fields import kind, needed_text, optional_text
+from studio.data.fields import lack, needed_text, optional_text, usual_columns
+from studio.data.turns import history, with_system
 
 COLUMNS = {
     "prompt": ("instruction",),
-    "query": ("input",),
+    "query": ("input", "context"),
     "response": ("output", "response"),
     "system": ("system",),
     "history": ("history",),
+    "tools": ("tools",),
 }
 
 
 def detect(rows: Sequence[Values]) -> Confidence | None:
-    fits = [row for row in rows if isinstance(row.get("instruction"), str) and _response(row)]
-    if not fits:
+    found = usual_columns(rows, COLUMNS)
+    if "prompt" not in found or "response" not in found:
         return None
-    names = set(fits[0])
-    columns = {part: next((name for name in usual if name in names), None) for part, usual in COLUMNS.items()}
-    found = {part: name for part, name in columns.items() if name}
-    reason = f"{len(fits)} of {len(rows)} rows have instruction and {found['response']}."
-    return Confidence(len(fits) / len(rows), reason, found)
+    pair = found["prompt"], found["response"]
+    count = sum(isinstance(row.get(pair[0]), str) and isinstance(row.get(pair[1]), str) for row in rows)
+    reason = f"{count} of {len(rows)} rows have {pair[0]} and {pair[1]}."
+    return Confidence(count / len(rows), reason, found) if count else None
 
 
 def convert(values: Values, columns: Mapping[str, str], tags: Mapping[str, str]) -> Example:
-    prompt, query = columns.get("prompt", "instruction"), columns.get("query")
-    question = "\n".join(text for text in (optional_text(values, prompt), optional_text(values, query)) if text.strip())
-    if not question:
-        needed_text(values, prompt, "prompt")
+    prompt = columns.get("prompt", "instruction")
+    question = optional_text(values, prompt)
+    query = optional_text(values, columns.get("query"))
+    if query and not query.isspace():
+        question = f"{question}\n{query}" if question and not question.isspace() else query
+    elif not question or question.isspace():
+        raise RowFault(prompt, lack(values, prompt, "prompt"))
     response = needed_text(values, columns.get("response", "output"), "response")
-    system = optional_text(values, columns.get("system"))
-    messages = [Message("system", system)] if system.strip() else []
-    messages += _history(values, columns.get("history"))
-    return Example(messages=(*messages, Message("user", question), Message("assistant", response)))
-
-
-def _response(row: Values) -> str | None:
-    return next((name for name in COLUMNS["response"] if name in row), None)
-
-
-def _history(values: Values, column: str | None) -> list[Message]:
-    """Earlier turns, as a list of [question, answer] pairs."""
-    pairs: Any = values.get(column) if column else None
-    if pairs is None or pairs == []:
-        return []
-    if not isinstance(pairs, Sequence) or isinstance(pairs, str):
-        raise RowFault(str(column), f"must be a list of [question, answer] pairs, but is {kind(pairs)}.")
-    messages = []
-    for index, pair in enumerate(pairs):
-        if not isinstance(pair, Sequence) or len(pair) != 2 or not all(isinstance(t, str) and t.strip() for t in pair):
-            raise RowFault(f"{column}[{index}]", "must be a pair of a question and an answer, both text.")
-        messages += [Message("user", pair[0]), Message("assistant", pair[1])]
-    return messages
+    messages = (Message("user", question), Message("assistant", response))
+    if "history" in columns:
+        messages = history(values, columns) + messages
+    if "system" in columns:
+        messages = with_system(messages, values, columns)
+    return Example(messages, tools=tools(values, columns)) if "tools" in columns else Example(messages)
 
 
 FORMAT = Format("alpaca", COLUMNS, ("prompt", "response"), detect, convert)

@@ -1,40 +1,39 @@
-"""OpenAI rows: a list of turns under `messages`, each with `role` and `content`.
+"""OpenAI rows: a list of turns under `messages`, each with `role` and `content`; optionally calls and tools.
 
-Not here: tool calls and their results, images and audio, which are faults for now.
+An assistant's turn may call functions under `tool_calls`, and turns of the role `tool` hold what came of it; the older
+`function_call` and role `function` are read too. Not here: images and audio, which are faults.
 """
 
 from collections.abc import Mapping, Sequence
 
-from studio.data.example import Confidence, Example, Format, Message, Role, Values
-from studio.data.fields import conversation, optional_text, turns
+from studio.data.calls import tools
+from studio.data.example import Confidence, Example, Format, Values
+from studio.data.fields import at, usual_columns
+from studio.data.turns import OPENAI, checked, looks_like_turns, turns, with_system, words
 
-COLUMNS = {"messages": ("messages", "conversations", "conversation"), "system": ("system",)}
-ROLES: dict[str, Role] = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
+COLUMNS = {
+    "messages": ("messages", "conversations", "conversation"),
+    "system": ("system",),
+    "tools": ("tools", "functions"),
+}
 
 
 def detect(rows: Sequence[Values]) -> Confidence | None:
-    fits = [(row, name) for row in rows for name in COLUMNS["messages"] if _reads(row.get(name))]
-    if not fits:
+    usual = words({}, "openai")
+    counts = {name: sum(looks_like_turns(row.get(name), usual) for row in rows) for name in COLUMNS["messages"]}
+    name = max(counts, key=counts.__getitem__)
+    if not counts[name]:
         return None
-    row, name = fits[0]
-    columns = {"messages": name} | ({"system": "system"} if isinstance(row.get("system"), str) else {})
-    reason = f"{len(fits)} of {len(rows)} rows have {name} with role and content."
-    return Confidence(len(fits) / len(rows), reason, columns)
+    found = {"messages": name} | usual_columns(rows, COLUMNS, ("system", "tools"))
+    reason = f"{counts[name]} of {len(rows)} rows have {name} with role and content."
+    return Confidence(counts[name] / len(rows), reason, found)
 
 
 def convert(values: Values, columns: Mapping[str, str], tags: Mapping[str, str]) -> Example:
     column = columns.get("messages", "messages")
-    messages = turns(values.get(column), column, role_key="role", content_key="content", roles=ROLES)
-    system = optional_text(values, columns.get("system"))
-    if system.strip() and not any(message.role == "system" for message in messages):
-        messages = (Message("system", system), *messages)
-    return conversation(messages, column)
+    messages = turns(at(values, column), column, words(tags, "openai"))
+    messages = with_system(checked(messages, column), values, columns)
+    return Example(messages, tools=tools(values, columns))
 
 
-def _reads(value: object) -> bool:
-    if not isinstance(value, Sequence) or isinstance(value, str) or not value:
-        return False
-    return all(isinstance(turn, Mapping) and "role" in turn and "content" in turn for turn in value[:2])
-
-
-FORMAT = Format("openai", COLUMNS, ("messages",), detect, convert)
+FORMAT = Format("openai", COLUMNS, ("messages",), detect, convert, OPENAI)

@@ -1,52 +1,40 @@
-"""ShareGPT rows: a list of turns under `conversations`, each with `from` and `value`.
+"""ShareGPT rows: a list of turns under `conversations`, each with `from` and `value`; optionally tools.
 
-The words can be other ones: the tags role_tag, content_tag, user_tag, assistant_tag and system_tag say which.
-Not here: tool calls and their results, which are faults for now.
+The words can be other ones: the tags say which. An empty role_tag: turns without roles, the user's first. A turn of the
+function_tag holds a call, or a list of calls, as JSON; one of the observation_tag holds what came of it. Not here:
+turns with `role` and `content` (openai), though those words are understood where a file mixes both.
 """
 
 from collections.abc import Mapping, Sequence
 
-from studio.data.example import Confidence, Example, Format, Message, Values
-from studio.data.fields import conversation, optional_text, turns
+from studio.data.calls import tools
+from studio.data.example import Confidence, Example, Format, Values
+from studio.data.fields import at, usual_columns
+from studio.data.turns import SHAREGPT, checked, looks_like_turns, turns, with_system, words
 
-COLUMNS = {"messages": ("conversations", "conversation"), "system": ("system",)}
+COLUMNS = {
+    "messages": ("conversations", "conversation", "messages"),
+    "system": ("system",),
+    "tools": ("tools", "functions"),
+}
 
 
 def detect(rows: Sequence[Values]) -> Confidence | None:
-    fits = [(row, name) for row in rows for name in COLUMNS["messages"] if _reads(row.get(name))]
-    if not fits:
+    usual = words({}, "sharegpt")
+    counts = {name: sum(looks_like_turns(row.get(name), usual) for row in rows) for name in COLUMNS["messages"]}
+    name = max(counts, key=counts.__getitem__)
+    if not counts[name]:
         return None
-    row, name = fits[0]
-    columns = {"messages": name} | ({"system": "system"} if "system" in row else {})
-    return Confidence(
-        len(fits) / len(rows), f"{len(fits)} of {len(rows)} rows have {name} with from and value.", columns
-    )
+    found = {"messages": name} | usual_columns(rows, COLUMNS, ("system", "tools"))
+    reason = f"{counts[name]} of {len(rows)} rows have {name} with from and value."
+    return Confidence(counts[name] / len(rows), reason, found)
 
 
 def convert(values: Values, columns: Mapping[str, str], tags: Mapping[str, str]) -> Example:
     column = columns.get("messages", "conversations")
-    messages = turns(
-        values.get(column),
-        column,
-        role_key=tags.get("role_tag", "from"),
-        content_key=tags.get("content_tag", "value"),
-        roles={
-            tags.get("user_tag", "human"): "user",
-            tags.get("assistant_tag", "gpt"): "assistant",
-            tags.get("system_tag", "system"): "system",
-            **({} if tags else {"user": "user", "assistant": "assistant"}),  # many files mix both vocabularies
-        },
-    )
-    system = optional_text(values, columns.get("system"))
-    if system.strip() and not any(message.role == "system" for message in messages):
-        messages = (Message("system", system), *messages)
-    return conversation(messages, column)
+    messages = turns(at(values, column), column, words(tags, "sharegpt"))
+    messages = with_system(checked(messages, column), values, columns)
+    return Example(messages, tools=tools(values, columns))
 
 
-def _reads(value: object) -> bool:
-    if not isinstance(value, Sequence) or isinstance(value, str) or not value:
-        return False
-    return all(isinstance(turn, Mapping) and "from" in turn and "value" in turn for turn in value[:2])
-
-
-FORMAT = Format("sharegpt", COLUMNS, ("messages",), detect, convert)
+FORMAT = Format("sharegpt", COLUMNS, ("messages",), detect, convert, SHAREGPT)

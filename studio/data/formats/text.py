@@ -9,22 +9,22 @@ from studio.data.example import Confidence, Example, Format, Values
 from studio.data.fields import needed_text
 
 COLUMNS = {"text": ("text", "content")}
+BESIDE = {"meta", "metadata", "timestamp", "url", "id", "source", "title"}
+"""Columns that tell where a text comes from. Any other makes it likely that the text is only one side of something."""
 
 
 def detect(rows: Sequence[Values]) -> Confidence | None:
     for name in COLUMNS["text"]:
         count = sum(isinstance(row.get(name), str) for row in rows)
         if count:
-            # further columns make it likely that the text is only one side of something
-            alone = all(set(row) <= {name, "meta", "timestamp", "url", "id"} for row in rows)
-            certainty = 1.0 if alone else 0.5
+            alone = all(set(row) <= {name, *BESIDE} for row in rows)
             reason = f"{count} of {len(rows)} rows have {name}{'' if alone else ', beside other columns'}."
-            return Confidence(certainty * count / len(rows), reason, {"text": name})
+            return Confidence((1.0 if alone else 0.5) * count / len(rows), reason, {"text": name})
     return None
 
 
 def convert(values: Values, columns: Mapping[str, str], tags: Mapping[str, str]) -> Example:
-    return Example(text=needed_text(values, columns.get("text", "text"), "text"))
+    return Example(text=needed_text(values, columns.get("text", "text"), "text"), kind="text")
 
 
 FORMAT = Format("text", COLUMNS, ("text",), detect, convert)

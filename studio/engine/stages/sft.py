@@ -53,6 +53,7 @@ def sft_trainer(
         gradient_checkpointing=choices["training.gradient_checkpointing"].value == "on",
         seed=training.seed,
         data_seed=spec.data.seed,
+        train_sampling_strategy="random" if spec.data.shuffle else "sequential",
         neftune_noise_alpha=spec.stage.neftune_noise_alpha,
         packing=spec.stage.packing,
         padding_free=True,

@@ -18,7 +18,7 @@ from gradio.i18n import I18nData
 from pydantic import BaseModel
 
 from studio.errors import unknown
-from studio.specs import EvaluateSpec, ExportSpec, Sampling, TrainSpec
+from studio.specs import AuditSpec, EvaluateSpec, ExportSpec, Sampling, TrainSpec
 
 LANGUAGES = ("en", "zh")
 LOCALES = {"en": "en", "zh": "zh-CN"}
@@ -81,7 +81,8 @@ def _spec_texts() -> Iterator[tuple[str, str]]:
             for field, inner in kind.model_fields.items():
                 yield f"spec.{section}.{field}.label", humanised(field)
                 yield f"spec.{section}.{field}.help", inner.description or ""
-    for prefix, kind in (("evaluate_spec", EvaluateSpec), ("export_spec", ExportSpec), ("sampling", Sampling)):
+    flat = {"evaluate_spec": EvaluateSpec, "export_spec": ExportSpec, "audit_spec": AuditSpec, "sampling": Sampling}
+    for prefix, kind in flat.items():
         for field, info in kind.model_fields.items():
             yield f"{prefix}.{field}.label", humanised(field)
             yield f"{prefix}.{field}.help", info.description or ""

@@ -1,0 +1,140 @@
+"""How long rows are in tokens, and how much of them is learned, counted exactly as a run counts.
+
+Each row goes the way that it goes in training (studio.data.learning, studio.templates.encode), only whole, so that the
+cutoff shows. Not here: training on the rows (studio.engine.rows).
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from studio.data.audit import findings
+from studio.data.example import BadRow, Example, Row
+from studio.data.learning import sft
+from studio.errors import TemplateError
+from studio.specs import AuditSpec
+from studio.templates import Encoded, Template, TextTokenizer, encode
+
+BINS = 40
+_PERCENTILES = {"p50": 50, "p90": 90, "p95": 95, "p99": 99}
+
+
+class Lengths:
+    """Counts the tokens of the examples that are added: 20 bytes each are kept."""
+
+    def __init__(self, spec: AuditSpec, tokenizer: TextTokenizer, template: Template, folder: Path):
+        self._spec, self._tokenizer, self._template, self._folder = spec, tokenizer, template, folder
+        self._at = array("q")
+        self._total, self._response = array("i"), array("i")
+        self._supervised, self._kept = array("i"), array("i")
+        self._special = array("q")
+        self._refused = findings.Lines(folder / "unwritable.jsonl", 0)
+        self.left_out = 0
+
+    def add(self, position: int, row: Row, example: Example) -> None:
+        learned = sft(example)
+        if learned is None:
+            self.left_out += 1
+            return
+        template = self._spec.template
+        try:
+            encoded = encode(
+                learned, self._template, self._tokenizer, supervise=template.supervise, system=template.system
+            )
+        except TemplateError as error:
+            self._refused.add(position, row, BadRow(row.number, "", str(error), row.file))
+            return
+        most = self._spec.max_length
+        total = len(encoded.input_ids)
+        self._at.append(position)
+        self._total.append(total)
+        self._response.append(_answered(encoded, template.supervise == "assistant"))
+        # the first position is never predicted, so it teaches nothing
+        self._supervised.append(sum(encoded.supervised[1:most]))
+        self._kept.append(min(total, most))
+        if encoded.escaped:
+            self._special.append(position)
+
+    def finish(self) -> dict[str, int]:
+        """Write the findings. Returns: their numbers, as the report names them."""
+        self._refused.close()
+        at, total, supervised = np.array(self._at), np.array(self._total), np.array(self._supervised)
+        kinds = {
+            "truncated": at[total > self._spec.max_length],
+            "unsupervised": at[supervised == 0],
+            "unwritable": self._refused.positions,
+            "special_token": np.array(self._special, dtype=np.int64),
+        }
+        for kind, positions in kinds.items():
+            findings.save(self._folder, kind, positions)
+        # as int32 beside each other: position, total, supervised, kept
+        np.save(self._folder / "lengths.npy", np.stack([at, total, supervised, self._kept], axis=1).astype(np.int32))
+        return {kind if kind != "special_token" else "special_tokens": len(each) for kind, each in kinds.items()}
+
+    def figures(self, held_out: np.ndarray | None) -> dict[str, Any]:
+        """What the report says of tokens. held_out: positions that a run does not train on.
+
+        total, prompt and response: of whole rows. kept and supervised: sums over the rows that are trained on, after
+        the cutoff. left_out: rows that hold nothing to learn from, such as answers marked bad. The last bin of the
+        histogram holds all rows above it too.
+        """
+        total, response = np.array(self._total, dtype=np.int64), np.array(self._response, dtype=np.int64)
+        prompt = total - response
+        kept, supervised = np.array(self._kept, dtype=np.int64), np.array(self._supervised, dtype=np.int64)
+        trains = supervised > 0
+        learned, seen = int(supervised.sum()), int(kept[trains].sum())
+        if held_out is not None:
+            trains &= ~np.isin(np.array(self._at), held_out)
+        edges = _edges(total)
+        parts = {"total": total, "prompt": prompt, "response": response}
+        return {
+            "rows": len(total),
+            "left_out": self.left_out,
+            "model": self._spec.model,
+            "template": self._template.name,
+            "max_length": self._spec.max_length,
+            **{name: _spread(values) for name, values in parts.items()},
+            "supervised": learned,
+            "kept": seen,
+            "supervised_share": learned / seen if seen else 0.0,
+            "steps_per_epoch": math.ceil(int(trains.sum()) / self._spec.effective_batch_size),
+            "histogram": {"edges": edges.tolist()} | {name: _counts(values, edges) for name, values in parts.items()},
+        }
+
+
+def _answered(encoded: Encoded, all_answers_are_supervised: bool) -> int:
+    """Tokens of the answers."""
+    if all_answers_are_supervised:
+        return sum(encoded.supervised)
+    return sum(any(begin <= start < end for begin, end in encoded.answers) for start, _ in encoded.offsets)
+
+
+def _spread(values: np.ndarray) -> dict[str, float]:
+    if not len(values):
+        return {"sum": 0, "mean": 0.0, "min": 0, **dict.fromkeys(_PERCENTILES, 0), "max": 0}
+    ranks = np.percentile(values, list(_PERCENTILES.values()), method="inverted_cdf")
+    return {
+        "sum": int(values.sum()),
+        "mean": float(values.mean()),
+        "min": int(values.min()),
+        **{name: int(value) for name, value in zip(_PERCENTILES, ranks, strict=True)},
+        "max": int(values.max()),
+    }
+
+
+def _edges(total: np.ndarray) -> np.ndarray:
+    """Whole, even steps that reach a little beyond 99 % of the rows: a few long ones must not flatten the others."""
+    if not len(total):
+        return np.arange(2)
+    most = min(int(total.max()) + 1, math.ceil(1.25 * float(np.percentile(total, 99))) + 1)
+    step = max(1, math.ceil(most / BINS))
+    return np.arange(0, most + step, step)
+
+
+def _counts(values: np.ndarray, edges: np.ndarray) -> list[int]:
+    return np.histogram(np.minimum(values, edges[-1]), bins=edges)[0].tolist()

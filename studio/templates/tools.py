@@ -1,0 +1,92 @@
+"""Whether a template has a place for tools: their descriptions, calls of them, and what they gave back.
+
+A template that has none would drop them without a word, and the model would learn answers out of nothing. Not here:
+templates that are written for tools (studio.templates.library has what is shipped).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Literal
+
+from studio.data.example import Message, ToolCall
+from studio.errors import TemplateError
+from studio.templates import library
+from studio.templates.library import AUTO
+from studio.templates.rendering import Template, render_marked
+
+Place = Literal["tool descriptions", "tool calls", "tool results"]
+
+_CALL, _ARGUMENT, _RESULT, _TOOL = "probe_call", "probe argument", "probe result", "probe_tool"
+_ASKED = (Message("user", "Hello"),)
+_ANSWER = Message("assistant", "World")
+_CALLED = (*_ASKED, Message("assistant", "", (ToolCall(_CALL, f'{{"word": "{_ARGUMENT}"}}'),)))
+_TOOLS = [
+    {
+        "type": "function",
+        "function": {
+            "name": _TOOL,
+            "description": "A probe.",
+            "parameters": {"type": "object", "properties": {"word": {"type": "string"}}, "required": ["word"]},
+        },
+    }
+]
+
+
+def check(template: Template, messages: Sequence[Message], tools: str, specials: Mapping[str, str], own: str) -> None:
+    """Raises: TemplateError: a conversation holds tools that the template has no place for.
+
+    own: the model's own template, to be named where it has a place; empty where there is none.
+    """
+    wanted = needed(messages, tools)
+    if not wanted:
+        return
+    lacking = [place for place in wanted if place not in places(template, _frozen(specials))]
+    if lacking:
+        known = [each for each in (*library.every(), *([Template(AUTO, own)] if own else [])) if each != template]
+        fit = [each.name for each in known if set(wanted) <= places(each, _frozen(specials))]
+        hint = (
+            f"Choose one that has, such as {fit[0]}."
+            if fit
+            else "Choose a model whose own template has, with template.name auto, or remove the tools from the rows."
+        )
+        raise TemplateError(f"Template '{template.name}' has no place for {' and '.join(lacking)}. {hint}")
+
+
+def needed(messages: Sequence[Message], tools: str) -> list[Place]:
+    """What a conversation needs a place for."""
+    found: list[Place] = ["tool descriptions"] if tools and tools != "[]" else []
+    if any(message.tool_calls for message in messages):
+        found.append("tool calls")
+    if any(message.role == "tool" for message in messages):
+        found.append("tool results")
+    return found
+
+
+@lru_cache(maxsize=128)
+def places(template: Template, specials: tuple[tuple[str, str], ...]) -> frozenset[Place]:
+    """What the template has a place for: found by writing a small conversation with each."""
+    found: set[Place] = set()
+    if _TOOL in _written(template, (*_ASKED, _ANSWER), specials):
+        found.add("tool descriptions")
+    told = (*_CALLED, Message("tool", _RESULT), _ANSWER)
+    text = _written(template, told, specials)
+    if _CALL in text and _ARGUMENT in text:
+        found.add("tool calls")
+    # some templates take every role that they do not know for the assistant's
+    mistaken = (*_CALLED, Message("assistant", _RESULT), _ANSWER)
+    if _RESULT in text and text != _written(template, mistaken, specials):
+        found.add("tool results")
+    return frozenset(found)
+
+
+def _written(template: Template, messages: Sequence[Message], specials: tuple[tuple[str, str], ...]) -> str:
+    try:
+        return render_marked(template, messages, dict(specials), tools=_TOOLS)
+    except TemplateError:
+        return ""
+
+
+def _frozen(specials: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted(specials.items()))

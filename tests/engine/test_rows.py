@@ -1,0 +1,122 @@
+"""From datasets to tokenised rows: the same rows as encoded one by one, mixed, counted, and kept on disk."""
+
+import json
+
+import pytest
+
+from studio.data import registry
+from studio.engine.rows import IGNORED, examples_of, prepare
+from studio.errors import DataError, TemplateError
+from studio.events import Phase
+from studio.specs import TrainSpec, parse
+from studio.templates import TextTokenizer, encode, load
+
+
+@pytest.fixture
+def added(studio_home, tmp_path):
+    def add(name, rows):
+        path = tmp_path / f"{name}.jsonl"
+        path.write_text("\n".join(map(json.dumps, rows)), "utf-8")
+        return registry.add(path, name).name
+
+    return add
+
+
+@pytest.fixture
+def tokenizer(tiny):
+    return TextTokenizer.from_folder(tiny())
+
+
+@pytest.fixture
+def ready(tokenizer, tmp_path):
+    """ready(datasets=…) -> Rows; ready.told holds the phases."""
+
+    def go(template="chatml", stopping=lambda: False, **data):
+        spec = parse(TrainSpec, {"data": {"max_length": 64} | data, "template": {"name": template}})
+        go.told = []
+        return prepare(spec, tokenizer, load(template), go.told.append, place=tmp_path / "rows", stopping=stopping)
+
+    return go
+
+
+def asked(count, name="q"):
+    return [{"prompt": f"{name}{n}", "completion": f"a{n}"} for n in range(count)]
+
+
+def test_rows_are_those_that_are_encoded_one_by_one(added, ready, tokenizer):
+    name = added("a", asked(1203))
+    rows = ready(datasets=[name])
+    expected = [encode(example, load("chatml"), tokenizer) for _, example in registry.outcomes(registry.get(name))]
+    assert list(rows.train["input_ids"]) == [each.input_ids for each in expected]
+    assert list(rows.train["labels"]) == [
+        [token if learned else IGNORED for token, learned in zip(each.input_ids, each.supervised, strict=True)]
+        for each in expected
+    ]
+    assert rows.held is None and rows.hashes == {name: registry.get(name).sha256}
+    tokenized = [phase.done for phase in ready.told if isinstance(phase, Phase) and phase.name == "tokenize"]
+    assert tokenized == [200, 400, 600, 800, 1000, 1200, 1203]
+
+
+def test_weights_mix_the_rows_of_each_dataset_by_share(added, ready, tokenizer):
+    names = [added("a", asked(30)), added("b", asked(8, "p"))]
+    once = ready(datasets=names, weights=[3, 1])
+    texts = [tokenizer.decode(ids) for ids in once.train["input_ids"]]
+    assert len(texts) == len(set(texts)) == 32 and sum("\np" in text for text in texts) == 8
+    assert [each.mixed for each in once.counts.values()] == [24, 8]
+    again = ready(datasets=names, weights=[1, 1], repeat=True, shuffle=False)
+    texts = [tokenizer.decode(ids) for ids in again.train["input_ids"]]
+    assert [text.splitlines()[1][:2] for text in texts[:4]] == ["q0", "p0", "q1", "p1"]
+    assert (len(texts), len(set(texts))) == (60, 38)
+
+
+def test_held_out_rows_are_in_no_mix(added, ready, tokenizer):
+    rows = ready(datasets=[added("a", asked(30)), added("b", asked(30, "p"))], weights=[5, 1], validation_share=0.2)
+    train, held = ({tokenizer.decode(ids) for ids in each["input_ids"]} for each in (rows.train, rows.held))
+    assert len(held) == 12 and not train & held
+
+
+def test_every_row_is_counted_once(added, ready):
+    long = {"prompt": "why " * 100, "completion": "a"}
+    odd = {"messages": [{"role": "user", "content": "x"}, {"role": "user", "content": "y"}]}
+    odd["messages"].append({"role": "assistant", "content": "z"})
+    quoting = {"prompt": "what is <|im_end|>?", "completion": "b"}
+    names = [added("a", [*asked(5), long, quoting]), added("b", [odd, *[{**odd, "messages": odd["messages"][1:]}] * 3])]
+    rows = ready("gemma", datasets=names, max_samples=7, skip_faulty=True)
+    first, second = rows.counts.values()
+    assert (first.rows, first.trained, first.skipped, first.truncated, first.escaped) == (7, 6, 1, 1, 1)
+    assert (second.rows, second.trained, second.unwritable) == (4, 3, 1)
+    assert rows.total("unwritable") == 1 and "alternate" in rows.refusal
+    assert rows.plain_counts()["a"]["trained"] == 6
+
+
+def test_classified_and_preferred_rows_are_learned_by_their_answers(added, ready, tokenizer):
+    preferred = [{"prompt": f"q{n}", "chosen": f"good{n}", "rejected": f"bad{n}"} for n in range(3)]
+    rows = ready(datasets=[added("p", preferred)])
+    texts = [tokenizer.decode(ids) for ids in rows.train["input_ids"]]
+    assert [text.splitlines()[-1] for text in texts] == [f"good{n}<|im_end|>" for n in range(3)]
+    assert not any("bad" in text for text in texts)
+
+
+def test_a_stop_ends_the_reading(added, ready):
+    assert ready(datasets=[added("a", asked(500))], stopping=lambda: True) is None
+
+
+def test_a_template_that_can_write_no_row_is_told_with_its_reason(added, ready):
+    talk = {"messages": [{"role": "user", "content": "x"}] * 2 + [{"role": "assistant", "content": "z"}]}
+    with pytest.raises(TemplateError, match="'gemma' can write none of the rows.*alternate"):
+        ready("gemma", datasets=[added("a", [talk] * 3)])
+
+
+def test_a_dataset_without_a_row_for_the_mix_is_named(added, ready):
+    names = [added("a", asked(3)), added("b", [{"prompt": "why " * 100, "completion": "a"}])]
+    with pytest.raises(DataError, match="'b' has no row left to mix"):
+        ready(datasets=names, weights=[1, 1])
+
+
+def test_examples_are_the_held_out_ones_or_else_those_of_training(added):
+    name = added("a", asked(20))
+    data = parse(TrainSpec, {"data": {"datasets": [name], "validation_share": 0.2}}).data
+    examples, held = examples_of(data)
+    assert held and len(examples) == 4
+    examples, held = examples_of(data.model_copy(update={"validation_share": 0.0}), most=3)
+    assert not held and [each.messages[0].content for each in examples] == ["q0", "q1", "q2"]
