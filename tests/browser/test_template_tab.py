@@ -120,6 +120,6 @@ def test_the_tab_fits_a_narrow_screen_and_speaks_chinese(browser, served, tmp_pa
     open_with(page, served, tiny_model(tmp_path / "tiny"))
     has(page, "#template-about", "个要学习")
     assert page.get_by_label("词元", exact=True).is_visible()
-    assert page.locator("#template-use").inner_text() == "用于训练"
+    assert page.locator("#template-use").inner_text() == "用它训练"
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     context.close()
