@@ -135,7 +135,8 @@ class Sketches:
         keys = np.memmap(self._keys, dtype=np.uint64, mode="r", shape=(count, self._bands))
         buckets = np.full((count, self._bands), -1, dtype=np.int32)
         used = 0
-        for band in pace.through(range(self._bands), "compare", self._bands):
+        for band in range(self._bands):
+            pace.tell("compare", count * band // self._bands, count)
             _, inverse, counts = np.unique(keys[:, band], return_inverse=True, return_counts=True)
             numbers = np.full(len(counts), -1, dtype=np.int32)
             several = counts > 1
