@@ -4,10 +4,16 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from studio.hardware import thread_environment
 
 os.environ.update(thread_environment())  # before torch is imported: workers run beside the tests on the same cores
+
+# the same examples each time, so that a red run is red again; HYPOTHESIS_PROFILE=explore looks for new ones
+settings.register_profile("same", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("explore", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 
 @pytest.fixture

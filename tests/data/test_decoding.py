@@ -21,7 +21,7 @@ def same(one, other):
     return one == other and json.dumps(one) == json.dumps(other)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.dictionaries(TEXTS, VALUES, max_size=5), st.booleans(), st.sampled_from([None, 1, "\t"]))
 def test_what_is_read_quickly_is_what_the_strict_reading_gives(value, ascii_only, indent):
     try:
@@ -38,7 +38,7 @@ SIMPLE = st.sampled_from(
 )
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(st.lists(st.tuples(KEYS, SIMPLE), max_size=5), st.sampled_from(["", " "]))
 def test_no_key_that_is_there_twice_slips_through(pairs, space):
     line = "{" + ",".join(f"{key}{space}:{space}{value}" for key, value in pairs) + "}"
@@ -49,7 +49,7 @@ def test_no_key_that_is_there_twice_slips_through(pairs, space):
         assert same(quick, strict.value)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.text(alphabet=st.sampled_from('{}[]":,\\ 019.eE-+truefalsn"ab\t\rud8'), max_size=30) | st.text(max_size=20))
 @example('{"a": 18446744073709551616}')
 @example('{"a": 1e400}')

@@ -165,7 +165,7 @@ def test_a_set_is_cut_by_shares_and_every_valid_row_is_in_one_part(add):
     assert made[0].origin["remedy"] == "split" and made[0].origin["share"] == 0.1
 
 
-@settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.integers(0, 8), st.integers(0, 6)), min_size=20, max_size=60), st.integers(0, 99))
 def test_no_content_and_no_group_is_in_two_parts(tmp_path_factory, pairs, seed):
     with pytest.MonkeyPatch.context() as patch:

@@ -23,7 +23,7 @@ def of_each(order, sizes):
     return found
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(sets=SETS, repeat=st.booleans(), seed=st.none() | st.integers(0, 9))
 def test_shares_are_met_within_one_row_and_rows_repeat_only_where_asked(sets, repeat, seed):
     sizes, weights = zip(*sets, strict=True)
@@ -41,7 +41,7 @@ def test_shares_are_met_within_one_row_and_rows_repeat_only_where_asked(sets, re
     assert order.tolist() == mixed(sizes, weights, repeat=repeat, seed=seed).tolist()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(sizes=st.tuples(st.integers(1, 60), st.integers(1, 60)), weights=st.tuples(WEIGHT, WEIGHT))
 def test_two_sets_keep_their_shares_all_along(sizes, weights):
     order = mixed(sizes, weights, repeat=True, seed=1)

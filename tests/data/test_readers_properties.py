@@ -56,13 +56,13 @@ def packed(name: str, content: bytes) -> bytes:
     return pyarrow.compress(content, "zstd", asbytes=True) if name.endswith(".zst") else content
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.sampled_from(PACKED), BYTES, st.booleans(), st.sampled_from(["line", "paragraph", "file"]))
 def test_arbitrary_bytes_are_rows_or_a_data_error(name, content, whole, unit):
     read(f"a.{name}", packed(name, content) if whole else content, unit=unit)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.sampled_from(SUFFIXES), BYTES)
 def test_a_kind_that_is_chosen_wrongly_gives_rows_or_a_data_error(kind, content):
     read("a.jsonl", content, kind=kind)
@@ -104,7 +104,7 @@ def test_a_sound_file_is_read(name):
     assert len(read(name, VALID[name])) == (200 if "jsonl" not in name else 100)
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(st.sampled_from(sorted(VALID)), st.data())
 def test_a_file_with_some_bytes_changed_is_rows_or_a_data_error(name, data):
     content = bytearray(VALID[name])
@@ -114,7 +114,7 @@ def test_a_file_with_some_bytes_changed_is_rows_or_a_data_error(name, data):
     read(name, bytes(content))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.sampled_from(sorted(VALID)), st.data())
 def test_a_file_that_is_cut_is_rows_or_a_data_error(name, data):
     read(name, VALID[name][: data.draw(st.integers(0, len(VALID[name]) - 1))])
@@ -130,7 +130,7 @@ JSON = st.recursive(
 ROWS = st.lists(st.dictionaries(TEXT, JSON, min_size=1, max_size=4), min_size=1, max_size=5)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(ROWS, st.booleans(), st.sampled_from([None, 0, 2, "\t"]), st.integers(1, 50))
 def test_rows_written_as_json_come_back(rows, ascii_only, indent, size):
     dump = lambda value, indent=None: json.dumps(value, ensure_ascii=ascii_only, indent=indent).encode()  # noqa: E731
@@ -148,7 +148,7 @@ CELL = st.text(st.characters(blacklist_categories=["Cs", "Cc"]), max_size=12) | 
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.tuples(CELL, CELL, CELL), max_size=8), st.sampled_from(",;\t"), st.sampled_from(["\n", "\r\n"]))
 def test_rows_written_as_csv_come_back(records, mark, end):
     file = io.StringIO()
@@ -166,7 +166,7 @@ COLUMNS = st.lists(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(COLUMNS, st.sampled_from(["parquet", "arrow"]), st.booleans())
 def test_rows_written_with_pyarrow_come_back(rows, suffix, dictionary):
     types = {"t": pyarrow.string(), "n": pyarrow.int64(), "l": pyarrow.list_(pyarrow.string())}

@@ -109,7 +109,7 @@ def tied(rows):
     return sets
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(rows=ROWS, share=st.floats(0.01, 0.5), seed=st.integers(0, 5))
 def test_neither_content_nor_group_is_parted_and_the_share_is_as_close_as_that_allows(rows, share, seed):
     keys, groups = zip(*rows, strict=True)

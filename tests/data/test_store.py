@@ -36,7 +36,7 @@ def numbered(count):
     return [Row(number, {"text": f"row {number}"}, None, "a.jsonl") for number in range(1, count + 1)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(rows=st.lists(GOOD | BAD, max_size=30))
 def test_what_is_written_is_read_again(rows, tmp_path_factory):
     path = tmp_path_factory.mktemp("store") / "x.rows"

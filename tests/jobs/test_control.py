@@ -66,7 +66,7 @@ def test_f59_a_double_start_makes_one_run(studio_home):
 
 def test_stop_ends_a_run_at_its_next_step_and_resume_starts_a_further_attempt(studio_home):
     folder = control.submit(spec(), executor=Replay(recorded(1000), speed=20))
-    until = time.time() + 10
+    until = time.time() + 60
     while not view_of(folder).steps and time.time() < until:
         time.sleep(0.02)
     control.stop(folder.id)

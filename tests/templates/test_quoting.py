@@ -130,7 +130,7 @@ ALPHABET = st.sampled_from(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(texts=st.lists(st.lists(ALPHABET, max_size=6).map("".join), min_size=1, max_size=4))
 def test_whatever_is_written_only_the_templates_own_tokens_are_special(texts, tiny):
     talk = [Message("user" if index % 2 == 0 else "assistant", text) for index, text in enumerate(texts)]
@@ -182,7 +182,7 @@ def test_marks_are_taken_out_and_half_of_a_pair_is_no_quotation():
     assert unmarked(f"x{marks.unquote}y{marks.quote}z", marks) == ("xyz", [], [])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(words=st.sets(st.text("ab<|>", min_size=1, max_size=4), max_size=8), text=st.text("ab<|>", max_size=20))
 def test_any_of_finds_the_longest_word_first(words, text):
     plain = re.compile("|".join(re.escape(word) for word in sorted(words, key=len, reverse=True)) or "(?!)")

@@ -99,7 +99,7 @@ def test_each_row_of_a_conflict_names_the_first_row_that_contradicts_it():
     assert conflicts(*rows) == [[0, 2], [1, 2], [2, 0], [4, 0], [5, 0]]
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xyz")), max_size=12))
 def test_findings_are_those_of_comparing_every_pair(pairs):
     rows = [talk(question, answer) for question, answer in pairs]
