@@ -11,7 +11,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from studio.data import catalogue, formats, intake, registry
 from studio.data import hub as the_hub
@@ -63,16 +62,6 @@ def folder(
         for each in taken.values():
             if isinstance(each, Intake):
                 each.discard()
-
-
-def hub(repo: str, name: str, **how: Any) -> Dataset:
-    """Register a dataset of the hub. how: as for from_hub. Raises: as from_hub. StudioError: the name is refused."""
-    checked_name(name, "dataset name")
-    taken = from_hub(repo, **how)
-    try:
-        return registry.register(taken, name)
-    finally:
-        taken.discard()
 
 
 def from_hub(

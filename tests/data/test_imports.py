@@ -9,7 +9,7 @@ import pytest
 from studio.data import hub, imports, registry
 from studio.data.example import Row
 from studio.data.intake import Stopped, Watch
-from studio.errors import DataError, StudioError
+from studio.errors import DataError
 
 COMMIT = "c0ffee" + "0" * 34
 ROWS = [{"instruction": f"{n}?", "input": "", "output": str(n), "system": "Count."} for n in range(5)]
@@ -107,7 +107,7 @@ def test_a_folder_is_described_by_its_own_description_only(tmp_path):
 
 
 def test_a_dataset_of_the_hub_is_pinned_to_the_commit_that_was_read(studio_home, the_hub):
-    dataset = imports.hub("owner/name", "mine", subset="main", max_rows=10)
+    dataset = registry.register(imports.from_hub("owner/name", subset="main", max_rows=10), "mine")
     assert the_hub == [("owner/name", "main", "train", COMMIT)]
     assert (dataset.rows, dataset.valid, dataset.title) == (10, 10, "owner/name")
     assert dataset.origin == {"hub": "owner/name", "subset": "main", "split": "train", "revision": COMMIT}
@@ -119,9 +119,3 @@ def test_reading_from_the_hub_stops_when_asked_and_keeps_nothing(studio_home, th
         imports.from_hub("owner/name", watch=Watch(tell=seen.append, stopping=lambda: len(seen) > 1))
     assert [each.rows for each in seen] == [0, 1000]
     assert not list((studio_home / "uploads").iterdir())
-
-
-def test_a_name_that_will_not_do_is_refused_before_anything_is_fetched(studio_home, the_hub):
-    with pytest.raises(StudioError, match="Use 1 to 64 letters"):
-        imports.hub("owner/name", "../x")
-    assert the_hub == []
