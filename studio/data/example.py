@@ -31,27 +31,44 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A function that the assistant calls. arguments: a JSON object as text."""
+    """A function that the assistant calls. arguments: a JSON object as text. id: empty where the data names none."""
 
     name: str
     arguments: str = "{}"
+    id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn. A turn of the assistant that calls tools may have no content; a tool's turn is a call's result."""
+    """One turn. A turn of the assistant that calls tools may have no content; a tool's turn is a call's result.
+
+    thought: what the assistant thinks before it answers, where the data keeps it apart from the content. train: whether
+    this answer carries loss, where the data says so. name and call_id: of the call whose result a tool's turn is.
+    """
 
     role: Role
     content: str
     tool_calls: tuple[ToolCall, ...] = ()
+    thought: str = ""
+    train: bool | None = None
+    name: str = ""
+    call_id: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """The turn as trl and chat templates expect it."""
         calls = [
-            {"type": "function", "function": {"name": call.name, "arguments": json.loads(call.arguments)}}
+            {"type": "function"}
+            | ({"id": call.id} if call.id else {})
+            | {"function": {"name": call.name, "arguments": json.loads(call.arguments)}}
             for call in self.tool_calls
         ]
-        return {"role": self.role, "content": self.content} | ({"tool_calls": calls} if calls else {})
+        optional = {
+            "tool_calls": calls,
+            "reasoning_content": self.thought,
+            "name": self.name,
+            "tool_call_id": self.call_id,
+        }
+        return {"role": self.role, "content": self.content} | {key: value for key, value in optional.items() if value}
 
 
 @dataclass(frozen=True, slots=True)

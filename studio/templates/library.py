@@ -13,9 +13,10 @@ import yaml
 
 from studio.errors import TemplateError, unknown
 from studio.home import NAME, SHIPPED_TEMPLATES
-from studio.templates.rendering import HEADER, Template, compiled, environment
+from studio.templates.rendering import HEADER, Origin, Template, compiled, environment
 
 AUTO = "auto"
+_LISTS = ("families", "stop", "also")
 
 CONTEXT = {
     "messages",
@@ -60,15 +61,16 @@ def load(name: str) -> Template:
     return parse(name, text)
 
 
-def parse(name: str, text: str) -> Template:
+def parse(name: str, text: str, origin: Origin = "shipped") -> Template:
     """A template from the text of a file with a header. Raises: TemplateError."""
     about = _header(name, text)
     compiled(name, text)
     known = {*CONTEXT, *environment().globals}
     if strangers := sorted(jinja2.meta.find_undeclared_variables(environment().parse(text)) - known):
         raise TemplateError(f"Template '{name}': {unknown('variable', strangers[0], CONTEXT)}")
-    families, stop = (tuple(map(str, about.get(field) or ())) for field in ("families", "stop"))
-    return Template(name, text, str(about.get("title") or name), families, stop, str(about.get("source") or ""))
+    lists = {field: tuple(map(str, about.get(field) or ())) for field in _LISTS}
+    words = {field: str(about.get(field) or "") for field in ("source", "system", "deviates")}
+    return Template(name, text, str(about.get("title") or name), origin=origin, **lists, **words)
 
 
 def _tried(name: str) -> Template | TemplateError:
@@ -86,7 +88,7 @@ def _header(name: str, text: str) -> Mapping[str, Any]:
         raise TemplateError(f"Template '{name}': the header is not valid YAML: {error}.") from error
     if not isinstance(about, dict):
         raise TemplateError(f"Template '{name}' has no header. Begin with {{# title: ... #}}.")
-    for field in ("families", "stop"):
+    for field in _LISTS:
         if not isinstance(about.get(field) or [], list):
             raise TemplateError(f"Template '{name}': {field} in the header must be a list.")
     return about

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import jinja2
 import jinja2.ext
@@ -31,9 +31,17 @@ HEADER = re.compile(r"\s*\{#-?(.*?)-?#\}\s*", re.DOTALL)
 MARK = re.compile(r"(\{%[-+]?\s*)(end)?generation(\s*[-+]?%\})")
 
 
+Origin = Literal["shipped", "own", "model"]
+
+
 @dataclass(frozen=True)
 class Template:
-    """A chat template. stop: strings that end an answer, beside the tokenizer's end token. source: who published it."""
+    """A chat template.
+
+    stop: strings that end an answer, beside the tokenizer's end token. system: what it writes where a conversation has
+    no system text. also: names under which other tools know it. source: who published it. deviates: where it differs
+    from that on purpose, and why. origin: a file in templates/, one that somebody wrote here, or a model's own.
+    """
 
     name: str
     text: str
@@ -41,6 +49,10 @@ class Template:
     families: tuple[str, ...] = ()
     stop: tuple[str, ...] = ()
     source: str = ""
+    system: str = ""
+    also: tuple[str, ...] = ()
+    deviates: str = ""
+    origin: Origin = "model"
 
     @property
     def portable(self) -> str:
@@ -165,11 +177,26 @@ def parsed_tools(tools: str) -> list[Any] | None:
 
 
 def as_values(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """What a template finds under `messages`."""
-    return [
-        message.as_dict() if message.tool_calls else {"role": message.role, "content": message.content}
-        for message in messages
-    ]
+    """What a template finds under `messages`. A call without an id gets one, and its result the call's id and name."""
+    waiting: list[dict[str, Any]] = []
+    values: list[dict[str, Any]] = []
+    called = 0
+    for message in messages:
+        if message.role != "tool" and not message.tool_calls and not message.thought:
+            values.append({"role": message.role, "content": message.content})
+            continue
+        value = message.as_dict()
+        for call in value.get("tool_calls", ()):
+            called += 1
+            call.setdefault("id", f"call{called:05d}")  # nine letters and digits, as Mistral's templates demand
+        waiting += value.get("tool_calls", ())
+        if message.role == "tool" and waiting:
+            known = (each for each in waiting if each["id"] == message.call_id)
+            answered = next(known, None) or waiting[0]
+            waiting.remove(answered)
+            value = {"name": answered["function"]["name"], "tool_call_id": answered["id"]} | value
+        values.append(value)
+    return values
 
 
 def render_marked(
