@@ -57,6 +57,11 @@ class Home:
         return self._folder("models")
 
     @property
+    def own_templates(self) -> Path:
+        """Made when the first is saved: to list templates nobody needs a place to write."""
+        return self.path / "templates"
+
+    @property
     def run(self) -> Path:
         """Small files of running servers: addresses and logs."""
         return self._folder("run")

@@ -75,8 +75,11 @@ def learned_lines(example: Example) -> list[str]:
 
 
 def _turn(role: str, turn: Message) -> list[str]:
-    told = [_indented(role, turn.content)] if turn.content or not turn.tool_calls else []
-    return told + [f"  {role} calls {call.name}({call.arguments})" for call in turn.tool_calls]
+    told = [_indented(f"{role} thinks", turn.thought)] if turn.thought else []
+    who = f"{role} (not trained)" if turn.train is False else role
+    if turn.content or not turn.tool_calls:
+        told.append(_indented(who, turn.content))
+    return told + [f"  {who} calls {call.name}({call.arguments})" for call in turn.tool_calls]
 
 
 def _indented(what: str, text: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from studio.data import decoding
 from studio.data.example import RowFault, ToolCall, Values
-from studio.data.fields import at, kind, parsed
+from studio.data.fields import at, kind, parsed, shown
 
 MAX_CACHED = 16_384
 """Characters of a description of tools that is remembered, since many rows have the same one."""
@@ -67,7 +67,21 @@ def tools(values: Values, columns: Mapping[str, str]) -> str:
         raise RowFault(column, fault.reason) from None
 
 
+def named(value: Mapping[str, Any], key: str, place: str) -> str:
+    """A name or an id; "" where there is none. A number serves too, because some files count their calls.
+
+    Raises: RowFault.
+    """
+    found = value.get(key)
+    if found is None:
+        return ""
+    if isinstance(found, bool) or not isinstance(found, str | int):
+        raise RowFault(f"{place}.{key}", f"must be text, but is {kind(found)}: {shown(found)}.")
+    return str(found)
+
+
 def _call(value: Any, place: str) -> ToolCall:
+    number = named(value, "id", place) if isinstance(value, dict) and "id" in value else ""
     if isinstance(value, dict) and value.get("function") is not None:
         value, place = value["function"], f"{place}.function"
     if not isinstance(value, dict):
@@ -75,7 +89,7 @@ def _call(value: Any, place: str) -> ToolCall:
     name = value.get("name")
     if not isinstance(name, str) or not name.strip():
         raise RowFault(f"{place}.name", "is missing. A call needs the name of its function.")
-    return ToolCall(name, _arguments(value.get("arguments"), f"{place}.arguments"))
+    return ToolCall(name, _arguments(value.get("arguments"), f"{place}.arguments"), number)
 
 
 def _arguments(value: Any, place: str) -> str:

@@ -63,8 +63,11 @@ def _said(messages: Sequence[Message]) -> list[str]:
     parts = []
     for message in messages:
         parts += (message.role, message.content)
+        # a role is never a number nor "thought", so neither can be taken for a turn. What ids calls have, and whether
+        # an answer is learned, changes nothing in what is said
+        if message.thought:
+            parts += ("thought", message.thought)
         if message.tool_calls:
-            # a role is never a number, so calls cannot be taken for a turn
             parts.append(str(len(message.tool_calls)))
             for call in message.tool_calls:
                 parts += (call.name, call.arguments)

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 from studio.data import decoding
-from studio.data.calls import calls_of, written_calls
+from studio.data.calls import calls_of, named, written_calls
 from studio.data.example import Message, Role, RowFault, Values
 from studio.data.fields import at, kind, lack, optional_text, parsed, shown
 
@@ -58,6 +58,9 @@ _ALSO: dict[str, Role] = {
     "observation": "tool",
 }
 """Words that files mix into either vocabulary; they hold as long as no word for a role is replaced."""
+_THOUGHTS = ("reasoning_content", "reasoning", "thinking")
+_BESIDE = frozenset((*_THOUGHTS, "train", "weight", "name", "tool_call_id"))
+"""What may stand beside the content of a turn; most turns have none of it."""
 
 
 class Words(NamedTuple):
@@ -239,28 +242,65 @@ def _turn(value: Any, place: str, index: int, words: Words) -> Message:
     if role is None:
         raise RowFault(f"{place}[{index}].{words.role_key}", _role_fault(word, words))
     content = value.get(words.content_key)
+    beside = {} if len(value) < 3 or _BESIDE.isdisjoint(value) else _beside(value, role, f"{place}[{index}]")
     if word == words.call:
-        return Message("assistant", "", written_calls(content, f"{place}[{index}].{words.content_key}"))
+        return Message("assistant", "", written_calls(content, f"{place}[{index}].{words.content_key}"), **beside)
     calls = calls_of(value, f"{place}[{index}]") if role == "assistant" else ()
     if not isinstance(content, str):
         content = "" if calls and content is None else _content(content, f"{place}[{index}].{words.content_key}")
     # the result of a call may well be nothing
     if (not content or content.isspace()) and not calls and role != "tool":
         raise RowFault(f"{place}[{index}].{words.content_key}", f"is empty. A turn of the {role} needs text.")
-    return Message(role, content, calls)
+    return Message(role, content, calls, **beside) if beside else Message(role, content, calls)
+
+
+def _beside(turn: Mapping[str, Any], role: Role, place: str) -> dict[str, Any]:
+    """What stands beside the content, as far as it means something for the role."""
+    if role == "assistant":
+        return {"thought": _thought(turn, place), "train": _trained(turn, place)}
+    if role == "tool":
+        return {"name": named(turn, "name", place), "call_id": named(turn, "tool_call_id", place)}
+    return {}
+
+
+def _thought(turn: Mapping[str, Any], place: str) -> str:
+    for key in _THOUGHTS:
+        found = turn.get(key)
+        if found is not None and not isinstance(found, str):
+            raise RowFault(f"{place}.{key}", f"must be text, but is {kind(found)}: {shown(found)}.")
+        if found and not found.isspace():
+            return found
+    return ""
+
+
+def _trained(turn: Mapping[str, Any], place: str) -> bool | None:
+    """Whether an answer is learned, as `train` or as `weight` says it; None where neither does."""
+    train, weight = turn.get("train"), turn.get("weight")
+    if train is not None and not isinstance(train, bool):
+        raise RowFault(f"{place}.train", f"must be true or false, but is {shown(train)}.")
+    if weight is None:
+        return train
+    if not isinstance(weight, bool | int | float) or weight not in (0, 1):
+        raise RowFault(f"{place}.weight", f"must be 0 (not learned) or 1 (learned), but is {shown(weight)}.")
+    if train is not None and train != bool(weight):
+        raise RowFault(f"{place}.weight", f"is {shown(weight)}, but train is {shown(train)}. Keep one of the two.")
+    return bool(weight)
 
 
 def _alternating(value: Any, place: str, index: int, words: Words) -> Message:
     role: Role = "assistant" if index % 2 else "user"
     inner = f".{words.content_key}" if words.content_key else ""
+    beside: dict[str, Any] = {}
     if words.content_key:
         if not isinstance(value, dict):
             raise RowFault(f"{place}[{index}]", f"must be a turn with {words.content_key}, but is {kind(value)}.")
+        if not _BESIDE.isdisjoint(value):
+            beside = _beside(value, role, f"{place}[{index}]")
         value = value.get(words.content_key)
     content = _content(value, f"{place}[{index}]{inner}")
     if not content.strip():
         raise RowFault(f"{place}[{index}]{inner}", f"is empty. A turn of the {role} needs text.")
-    return Message(role, content)
+    return Message(role, content, **beside)
 
 
 def _role_fault(word: Any, words: Words) -> str:

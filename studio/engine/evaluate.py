@@ -22,7 +22,7 @@ from studio.engine.trained import ADAPTER, Trained, open_trained
 from studio.errors import DataError, TemplateError
 from studio.events import Emit, Measured, Note, Phase
 from studio.specs import EvaluateSpec, Sampling, TrainSpec
-from studio.templates import Encoded, encode, generation_prompt, stop_tokens
+from studio.templates import Encoded, Policy, encode, generation_prompt, stop_tokens
 
 SUBJECTS = {"base": BASE, "adapter": ADAPTER}
 
@@ -102,14 +102,7 @@ def _rows(examples: list[Example], trained: TrainSpec, opened: Trained, emit: Em
     without = 0
     for number, example in enumerate(examples, start=1):
         try:
-            encoded = encode(
-                example,
-                opened.template,
-                opened.text_tokenizer,
-                supervise=trained.template.supervise,
-                system=trained.template.system,
-                max_length=trained.data.max_length,
-            )
+            encoded = encode(example, opened.template, opened.text_tokenizer, Policy.of(trained.template, trained.data))
         except TemplateError as error:
             emit(Note(text=f"Row {number} is left out: {error}"))
             continue

@@ -22,7 +22,7 @@ from studio.data.selection import HELD, TRAINED, Part, select
 from studio.errors import DataError, TemplateError
 from studio.events import Emit, Phase
 from studio.specs import DataSpec, TrainSpec
-from studio.templates import Encoded, Template, TextTokenizer, encode
+from studio.templates import Encoded, Policy, Template, TextTokenizer, encode
 
 IGNORED = -100
 _EVERY = 200
@@ -150,6 +150,7 @@ class _Tokenising:
         self._spec, self._tokenizer, self._template, self._emit = spec, tokenizer, template, emit
         self._parts = parts
         self._total = sum(part.sides.count(side) for part in parts for side in (TRAINED, HELD))
+        self._policy = Policy.of(spec.template, spec.data)
         self._done = 0
         self._files = {TRAINED: _File(place / "train.arrow"), HELD: _File(place / "held.arrow")}
         self.refusal = ""
@@ -185,14 +186,7 @@ class _Tokenising:
 
     def _add(self, side: int, example: Example, counts: Counts) -> None:
         try:
-            encoded = encode(
-                example,
-                self._template,
-                self._tokenizer,
-                supervise=self._spec.template.supervise,
-                system=self._spec.template.system,
-                max_length=self._spec.data.max_length,
-            )
+            encoded = encode(example, self._template, self._tokenizer, self._policy)
         except TemplateError as error:
             counts.unwritable += 1
             self._refused += side == TRAINED

@@ -158,7 +158,7 @@ def _tell_about(rows: Rows, spec: TrainSpec, emit: Emit) -> None:
     for what, text in (
         ("faulty", "could not be read and are left out; the Data tab lists them"),
         ("unwritable", refused),
-        ("truncated", f"are longer than {spec.data.max_length} tokens and lose their end"),
+        ("truncated", f"are longer than {spec.data.max_length} tokens and are shortened: {spec.data.truncation}"),
         ("skipped", f"have no supervised token within {spec.data.max_length} tokens and are left out"),
         ("escaped", "hold special tokens of the model in what somebody wrote; they are encoded as plain text"),
     ):

@@ -66,7 +66,9 @@ class DataSpec(Section):
     skip_faulty: bool = False
     """Leave faulty rows out and train on the others. Off: a run on a dataset with faulty rows is refused."""
     max_length: int = Field(512, ge=8, le=1_048_576, json_schema_extra=FRONT)
-    """Cutoff: tokens of one conversation that are kept. Longer rows lose the end of their answer."""
+    """Cutoff: tokens of one conversation that are kept. What longer rows lose is the truncation's choice."""
+    truncation: Literal["cut_answer", "drop_turns", "cut_source", "drop_row"] = "cut_answer"
+    """What rows beyond the cutoff lose: the end of the answer, the oldest turns, the middle of the question, or all."""
     validation_share: float = Field(0.0, ge=0.0, le=0.5, json_schema_extra=FRONT)
     """Share of the rows held out for validation, from 0 to 0.5. They are never trained on."""
     group: str | None = Field(None, min_length=1, max_length=200)
@@ -114,6 +116,8 @@ class TemplateSpec(Section):
     """System text for rows that have none. Empty leaves it to the template."""
     supervise: Literal["assistant", "last", "all"] = "assistant"
     """Which tokens carry loss: every assistant turn, only the last one, or the whole text."""
+    learn_thoughts: bool = True
+    """Whether what the assistant thinks between <think> and </think> carries loss too."""
 
 
 class LoraMethod(Section):
@@ -288,6 +292,8 @@ class AuditSpec(Section):
     """How a conversation is written as text, and which part of it is learned."""
     max_length: int = Field(512, ge=8, le=1_048_576, json_schema_extra=FRONT)
     """Cutoff: tokens of one row that are kept, as in a run's data.max_length."""
+    truncation: Literal["cut_answer", "drop_turns", "cut_source", "drop_row"] = "cut_answer"
+    """What rows beyond the cutoff lose, as in a run's data.truncation."""
     effective_batch_size: int = Field(8, ge=1, le=16_777_216)
     """Rows per optimiser step (batch_size x accumulation), from which the steps of an epoch are counted."""
     validation_share: float = Field(0.0, ge=0.0, le=0.5)

@@ -3,16 +3,23 @@
     library     find, load and check the files in templates/
     rendering   conversation -> text
     tokenizer   text -> tokens, and the model's own template
-    encoding    conversation -> tokens, each learned or not
+    talk        a conversation with its template and its tokenizer
+    answers     where in the text the answers are
+    encoding    conversation -> tokens, each learned or not, and why
+    cutting     what goes where there are too many
 
-Not here: tools in conversations, batching and padding (studio.engine), and anything from transformers.
+Not here: batches (studio.engine), and anything from transformers.
 """
 
+from studio.templates.checking import concerns
+from studio.templates.cutting import CUTS, Cut, Truncation
 from studio.templates.encoding import (
     Encoded,
+    Policy,
+    Reason,
+    Role,
     Supervise,
     Token,
-    concerns,
     encode,
     generation_prompt,
     stop_tokens,
@@ -23,11 +30,17 @@ from studio.templates.tokenizer import TextTokenizer, own, resolve
 
 __all__ = [
     "AUTO",
+    "CUTS",
+    "Cut",
     "Encoded",
+    "Policy",
+    "Reason",
+    "Role",
     "Supervise",
     "Template",
     "TextTokenizer",
     "Token",
+    "Truncation",
     "concerns",
     "encode",
     "every",

@@ -1,97 +1,149 @@
-"""Conversations to tokens: which of them are learned, what precedes an answer, and what ends one.
+"""Conversations to tokens: which of them are learned and why, what precedes an answer, and what ends one.
 
-The preview, the trainer and the chat all call encode() and generation_prompt(), so they cannot disagree. Not here:
-batching and padding (studio.engine).
+The preview, the audit, the trainer and the chat all call encode() and generation_prompt(), so they cannot disagree.
+Not here: where answers stand in a text (answers), how what is too long is cut (cutting), batches (studio.engine).
 """
 
 from __future__ import annotations
 
-import re
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache, partial
+from itertools import pairwise
+from operator import itemgetter
+from typing import Literal, NamedTuple
 
 from studio.data.example import Example, Message
 from studio.errors import TemplateError
-from studio.templates import tools as tool_places
-from studio.templates.quoting import Marks, Span, quoted, strings, unmarked, unused_marks
-from studio.templates.rendering import MARK, Template, as_values, parsed_tools, render_marked, with_system
+from studio.specs import DataSpec, TemplateSpec
+from studio.templates import cutting
+from studio.templates.answers import answers
+from studio.templates.cutting import Cut, Truncation
+from studio.templates.quoting import Span
+from studio.templates.rendering import Template, with_system
+from studio.templates.talk import THOUGHT, Talk
 from studio.templates.tokenizer import TextTokenizer
 
 Supervise = Literal["assistant", "last", "all"]
+Role = Literal["system", "user", "assistant", "tool", "template", "text"]
+Reason = Literal["answer", "end", "text", "template", "asked", "result", "history", "excluded", "thought"]
+"""Why a token is learned or not.
+
+learned: answer, end (the token that ends an answer), text (all of the text is learned). not learned: template (written
+by the template), asked (system or user), result (of a tool), history (an earlier answer), excluded (the row says so),
+thought (of the assistant, where thoughts are not learned).
+"""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What of a conversation is learned, and how much of it is kept.
+
+    supervise: every answer, the last one, or all of the text. A turn's own `train` goes before it; results of tools are
+    never learned. learn_thoughts: also what stands between <think> and </think>. system: for conversations that have no
+    system text. max_length: tokens that are kept; None: all. truncation: what goes where there are more.
+    """
+
+    supervise: Supervise = "assistant"
+    learn_thoughts: bool = True
+    system: str | None = None
+    max_length: int | None = None
+    truncation: Truncation = "cut_answer"
+
+    @classmethod
+    def of(cls, template: TemplateSpec, data: DataSpec) -> Policy:
+        """That of a training run."""
+        return cls(template.supervise, template.learn_thoughts, template.system, data.max_length, data.truncation)
 
 
 class Token(NamedTuple):
-    """A token for the preview. text: the characters it stands for; empty where it is only part of one."""
+    """A token for display. text: the characters it stands for; several tokens may share a character."""
 
     id: int
     text: str
     start: int
     end: int
-    role: Literal["assistant", "prompt"]
+    role: Role
     supervised: bool
+    reason: Reason
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """A conversation as tokens. text is whole, also where the tokens are cut at max_length.
+    """A conversation as tokens. text is whole, also where tokens are cut away.
 
-    input_ids, supervised and offsets have one entry per token; offsets and answers are [start, end) in characters.
-    escaped: strings of special tokens that stood in what somebody wrote, and were therefore encoded as plain text.
+    input_ids and offsets have one entry per kept token; learned are [first, last) ranges of those that carry loss.
+    offsets and answers are [start, end) in characters. cut: how it was shortened; empty where it fits. total: tokens
+    before that. escaped: strings of special tokens that stood in what somebody wrote, so were encoded as plain text.
     """
 
     text: str
     input_ids: list[int]
-    supervised: list[bool]
-    offsets: list[tuple[int, int]]
-    answers: list[tuple[int, int]]
-    truncated: bool
+    offsets: list[Span]
+    learned: list[Span]
+    answers: list[Span]
+    total: int
+    cut: Cut = ""
     escaped: int = 0
+    parts: Sequence[tuple[int, int, Role, Reason]] | partial[Iterator[tuple[int, int, Role, Reason]]] = field(
+        default=(), compare=False, repr=False
+    )
+
+    @property
+    def truncated(self) -> bool:
+        return self.cut != ""
 
     @property
     def learns(self) -> int:
         """Tokens that carry loss. The first of all is never predicted, so it is none of them."""
-        return sum(self.supervised[1:])
+        return sum(end - max(begin, 1) for begin, end in self.learned if end > 1)
 
-    @property
+    @cached_property
+    def supervised(self) -> list[bool]:
+        """For each token whether it carries loss."""
+        flags = [False] * len(self.input_ids)
+        for begin, end in self.learned:
+            flags[begin:end] = [True] * (end - begin)
+        return flags
+
+    @cached_property
     def tokens(self) -> list[Token]:
-        """The tokens with their text, for display."""
-        roles = ["assistant" if any(s <= start < e for s, e in self.answers) else "prompt" for start, _ in self.offsets]
-        together = zip(self.input_ids, self.offsets, roles, self.supervised, strict=True)
-        return [Token(i, self.text[s:e], s, e, role, learned) for i, (s, e), role, learned in together]
+        """The tokens with their text, whose they are, and why they are learned or not."""
+        parts = sorted(self.parts() if callable(self.parts) else self.parts, key=lambda part: part[:2])
+        starts = [part[0] for part in parts]
+        return list(self._told(parts, starts))
+
+    def _told(self, parts: Sequence[tuple[int, int, Role, Reason]], starts: Sequence[int]) -> Iterator[Token]:
+        for number, (start, end), on in zip(self.input_ids, self.offsets, self.supervised, strict=True):
+            place = bisect_left(starts, start + 1) - 1
+            inside = place >= 0 and start < parts[place][1]
+            role, reason = parts[place][2:] if inside else ("template", "text" if on else "template")
+            yield Token(number, self.text[start:end], start, end, role, on, reason)
 
 
 def encode(
-    example: Example | Sequence[Message],
-    template: Template,
-    tokenizer: TextTokenizer,
-    *,
-    supervise: Supervise = "assistant",
-    system: str | None = None,
-    max_length: int | None = None,
+    example: Example | Sequence[Message], template: Template, tokenizer: TextTokenizer, policy: Policy = Policy()
 ) -> Encoded:
     """The tokens of an example, and which of them carry loss.
 
     An answer's end token is learned with it; white space after that is not. Plain text is learned whole, with an end
     token, and special tokens in it stay special, because it is written for a model; in a conversation they are text.
-    supervise: every answer, the last one, or all of the text. max_length: tokens that are kept.
     Raises: TemplateError: the template cannot write the conversation, has no place for its tools, or does not show
         where its answers are.
     """
-    cited: list[Span] = []
     if isinstance(example, Example) and example.text is not None:
-        text = tokenizer.start_string + example.text + tokenizer.specials.get("eos_token", "")
-        answers = learned = [(0, len(text))]
-    else:
-        messages, tools = (example.messages, example.tools) if isinstance(example, Example) else (example, "")
-        talk = _Talk(template, with_system(messages, system), tools, tokenizer)
-        text, answers, cited = _text_and_answers(talk, supervise)
-        learned = {"assistant": answers, "last": answers[-1:], "all": [(0, len(text))]}[supervise]
-    ids, offsets = tokenizer.encode(text, cited)
-    kept, places = ids[:max_length], offsets[:max_length]
-    supervised = list(_inside(places, learned))
-    return Encoded(text, kept, supervised, places, answers, len(kept) < len(ids), len(cited))
+        return cutting.fitted(_plain_text(example.text, tokenizer), policy.max_length, policy.truncation)
+    messages, tools = (example.messages, example.tools) if isinstance(example, Example) else (example, "")
+    talk = Talk(template, with_system(messages, policy.system), tools, tokenizer)
+    return cutting.fitted(
+        _conversation(talk, policy),
+        policy.max_length,
+        policy.truncation,
+        sources=lambda: [span for turn, span in talk.contents if talk.messages[turn].role != "assistant"],
+        shorter=lambda: (_conversation(each, policy) for each in talk.shorter()),
+        keep_end=policy.supervise != "all",
+    )
 
 
 def generation_prompt(
@@ -105,8 +157,8 @@ def generation_prompt(
 
     tools: a JSON list of the functions that it may call.
     """
-    text, _, cited = _Talk(template, with_system(messages, system), tools, tokenizer).written(prompt=True)
-    return tokenizer.encode(text, cited)[0]
+    written = Talk(template, with_system(messages, system), tools, tokenizer).written(prompt=True)
+    return tokenizer.encode(written.text, written.cited)[0]
 
 
 def stop_tokens(template: Template, tokenizer: TextTokenizer) -> list[int]:
@@ -116,79 +168,156 @@ def stop_tokens(template: Template, tokenizer: TextTokenizer) -> list[int]:
     return list(dict.fromkeys(each for each in ids if each is not None))
 
 
-def concerns(template: Template, tokenizer: TextTokenizer) -> list[str]:
-    """What does not fit between a template and a tokenizer, in sentences to show beside the choice."""
-    missing = [stop for stop in template.stop if tokenizer.backend.token_to_id(stop) is None]
-    return [
-        f"This model has no token {stop}: it is written as {len(tokenizer.ids(stop))} pieces, and answers may not stop "
-        "there. A template that ends with the model's own end token, such as default or alpaca, fits better."
-        for stop in missing
-    ]
+def _plain_text(words: str, tokenizer: TextTokenizer) -> Encoded:
+    text = tokenizer.start_string + words + tokenizer.specials.get("eos_token", "")
+    ids, offsets = tokenizer.encode(text)
+    whole = [(0, len(text))]
+    return Encoded(text, ids, offsets, [(0, len(ids))], whole, len(ids), parts=[(0, len(text), "text", "text")])
 
 
-class _Talk:
-    """A conversation on its way through a template. written() has the marks taken out again."""
-
-    def __init__(self, template: Template, messages: tuple[Message, ...], tools: str, tokenizer: TextTokenizer):
-        self.template, self.messages, self.tokenizer = template, messages, tokenizer
-        own = tokenizer.chat_template or ""
-        tool_places.check(template, messages, tools, tokenizer.specials, own)
-        self._values: list[dict[str, Any]] = as_values(messages)
-        self._tools = parsed_tools(tools)
-        self._marks_answers = MARK.search(template.text) is not None
-
-    @property
-    def turns(self) -> list[int]:
-        """Places of the assistant's turns."""
-        return [index for index, message in enumerate(self.messages) if message.role == "assistant"]
-
-    def written(self, *, until: int | None = None, prompt: bool = False) -> tuple[str, list[Span], list[Span]]:
-        """(text, what the template marks as answers, special strings in what somebody wrote). until: turns."""
-        values, answers = self._values[:until], self._marks_answers and not prompt
-        if not answers and not self._cites:
-            return self._rendered(values, self._tools, prompt, ("", "")), [], []
-        marks = self._marks
-        between = marks[:2] if answers else ("", "")
-        if not self._cites:
-            return unmarked(self._rendered(values, self._tools, prompt, between), marks)
-        cited = [quoted(each, self.tokenizer.special, marks) for each in (values, self._tools)]
-        found = unmarked(self._rendered(*cited, prompt, between), marks)
-        if found[0] != self._rendered(values, self._tools, prompt, ("", "")):
-            raise TemplateError(
-                f"Template '{self.template.name}' reads special tokens out of what was written in a turn, so they "
-                "cannot be kept as text there. Remove them from the row, or choose another template."
-            )
-        return found
-
-    def _rendered(self, values: Any, tools: Any, prompt: bool, marks: tuple[str, str]) -> str:
-        return render_marked(self.template, values, self.tokenizer.specials, prompt=prompt, marks=marks, tools=tools)
-
-    @cached_property
-    def _said(self) -> str:
-        """Everything that somebody wrote."""
-        if self._tools is None and not any(message.tool_calls for message in self.messages):
-            return "\n".join([message.content for message in self.messages])
-        return "\n".join(strings([self._values, self._tools]))
-
-    @cached_property
-    def _cites(self) -> bool:
-        """Whether it holds the string of a special token."""
-        return self.tokenizer.special.search(self._said) is not None
-
-    @cached_property
-    def _marks(self) -> Marks:
-        return unused_marks(self._said)
+def _conversation(talk: Talk, policy: Policy) -> Encoded:
+    """The conversation whole."""
+    text, _, cited = talk.whole
+    spans = _answers(talk, policy)
+    parts = list(_learned_parts(talk, spans, policy))
+    ids, offsets = talk.tokenizer.encode(text, cited)
+    everywhere = _prompt_ends_otherwise(talk.template, talk.tokenizer)
+    if breaks := list(_broken_at(offsets, spans, everywhere)):
+        # what precedes an answer must be the tokens after which the model will answer, so none may hold both
+        ids, offsets = talk.tokenizer.encode(text, cited, breaks)
+    learned = [_range(offsets, span) for span in _joined([(begin, end) for begin, end, on in parts if on])]
+    return Encoded(
+        text,
+        ids,
+        offsets,
+        [(first, last) for first, last in learned if first < last],
+        [span for _, span in spans],
+        len(ids),
+        escaped=len(cited),
+        parts=partial(_parts, talk, spans, policy),
+    )
 
 
-def _text_and_answers(talk: _Talk, supervise: Supervise) -> tuple[str, list[Span], list[Span]]:
-    if supervise != "all":
-        return _answers(talk, only_last=supervise == "last")
+def _answers(talk: Talk, policy: Policy) -> list[tuple[int, Span]]:
+    """(turn, where it stands) of the answers that must be known."""
+    turns = talk.turns
+    only_last = policy.supervise == "last" and not any(talk.messages[turn].train for turn in turns[:-1])
+    if policy.supervise != "all":
+        return list(zip(turns[-1:] if only_last else turns, answers(talk, only_last=only_last), strict=True))
     try:
-        return _answers(talk, only_last=False)
+        return list(zip(turns, answers(talk), strict=True))
     except TemplateError:
-        # all of the text is learned, so the answers are only wanted for show; what cannot be written raises again
-        text, _, cited = talk.written()
-        return text, [], cited
+        if any(talk.messages[turn].train is False for turn in turns):
+            raise
+        # all of the text is learned, so the answers are only wanted for show
+        return []
+
+
+def _learned_parts(talk: Talk, spans: Sequence[tuple[int, Span]], policy: Policy) -> Iterator[tuple[int, int, bool]]:
+    """Pieces of the text, ascending, and whether they are learned."""
+    if policy.supervise == "all":
+        yield from _all_but(talk, spans)
+        return
+    for turn, (begin, end) in spans:
+        if _why(talk, turn, policy) != "answer":
+            yield begin, end, False
+        elif policy.learn_thoughts:
+            yield begin, end, True
+        else:
+            place = begin
+            for thought in THOUGHT.finditer(talk.whole.text[begin:end]):
+                yield place, begin + thought.start(), True
+                place = begin + thought.end()
+            yield place, end, True
+
+
+def _all_but(talk: Talk, spans: Sequence[tuple[int, Span]]) -> Iterator[tuple[int, int, bool]]:
+    """All of the text but results of tools and answers that the row excludes."""
+    out = [span for turn, span in spans if talk.messages[turn].train is False]
+    if any(message.role == "tool" for message in talk.messages):
+        out += [span for turn, span in talk.contents if talk.messages[turn].role == "tool"]
+    place = 0
+    for begin, end in sorted(out):
+        yield place, begin, True
+        place = max(place, end)
+    yield place, len(talk.whole.text), True
+
+
+def _why(talk: Talk, turn: int, policy: Policy) -> Literal["answer", "history", "excluded"]:
+    wanted = talk.messages[turn].train
+    if wanted is not None:
+        return "answer" if wanted else "excluded"
+    return "history" if policy.supervise == "last" and turn != talk.turns[-1] else "answer"
+
+
+def _broken_at(offsets: Sequence[Span], spans: Sequence[tuple[int, Span]], everywhere: bool) -> Iterator[int]:
+    """Where an answer begins or ends within a token, or all places where one begins."""
+    for _, (begin, end) in spans:
+        if everywhere or _within(offsets, begin):
+            yield begin
+        if _within(offsets, end):
+            yield end
+
+
+def _within(offsets: Sequence[Span], place: int) -> bool:
+    after = bisect_left(offsets, place, key=itemgetter(0))
+    return after > 0 and offsets[after - 1][1] > place
+
+
+@lru_cache(maxsize=64)
+def _prompt_ends_otherwise(template: Template, tokenizer: TextTokenizer) -> bool:
+    """Whether the end of a prompt has other tokens as soon as an answer follows: GPT-2 splits two line ends there."""
+    try:
+        talk = Talk(template, _PROBE, "", tokenizer)
+        begin, _ = answers(talk, only_last=True)[-1]
+    except TemplateError:
+        return False
+    alone, _ = tokenizer.encode(talk.whole.text[:begin])
+    ids, offsets = tokenizer.encode(talk.whole.text)
+    return not _within(offsets, begin) and ids[: len(alone)] != alone
+
+
+def _joined(spans: Sequence[Span]) -> list[Span]:
+    """Without empty ones."""
+    return [(begin, end) for begin, end in spans if begin < end]
+
+
+def _range(offsets: Sequence[Span], span: Span) -> Span:
+    """The tokens that begin in a span."""
+    first = bisect_left(offsets, span[0], key=itemgetter(0))
+    return first, bisect_left(offsets, span[1], lo=first, key=itemgetter(0))
+
+
+# --- For display
+
+
+def _parts(talk: Talk, spans: Sequence[tuple[int, Span]], policy: Policy) -> Iterator[tuple[int, int, Role, Reason]]:
+    """Who wrote which piece of the text, and why it is learned or not; what is in none was written by the template."""
+    all_learned = policy.supervise == "all"
+    known = dict(spans)
+    for turn, (begin, end) in talk.contents:
+        role = talk.messages[turn].role
+        if role != "assistant":
+            reason: Reason = "result" if role == "tool" else "text" if all_learned else "asked"
+            yield begin, end, role, reason
+        elif turn not in known:
+            yield begin, end, role, "text" if all_learned else "history"
+    for turn, span in spans:
+        yield from _answer_parts(talk, span, _why(talk, turn, policy), policy)
+
+
+def _answer_parts(talk: Talk, span: Span, why: Reason, policy: Policy) -> Iterator[tuple[int, int, Role, Reason]]:
+    begin, end = span
+    said = talk.whole.text[begin:end]
+    ending = next((each for each in (*talk.template.stop, *talk.tokenizer.special_strings) if said.endswith(each)), "")
+    thoughts = [] if policy.learn_thoughts or why != "answer" else list(THOUGHT.finditer(said))
+    places = sorted({0, len(said) - len(ending), len(said), *(place for found in thoughts for place in found.span())})
+    for start, stop in pairwise(places):
+        if any(found.start() <= start < found.end() for found in thoughts):
+            reason: Reason = "thought"
+        else:
+            reason = "end" if ending and stop == len(said) and why == "answer" else why
+        yield begin + start, begin + stop, "assistant", reason
 
 
 _PROBE = (Message("user", "Hello"), Message("assistant", "World"))
@@ -197,113 +326,8 @@ _PROBE = (Message("user", "Hello"), Message("assistant", "World"))
 def _end_string(template: Template, tokenizer: TextTokenizer) -> str:
     """The special token that a template writes after an answer; empty if there is none."""
     try:
-        text, answers, _ = _answers(_Talk(template, _PROBE, "", tokenizer), only_last=True)
+        talk = Talk(template, _PROBE, "", tokenizer)
+        answer = talk.whole.text[slice(*answers(talk, only_last=True)[-1])]
     except TemplateError:
         return ""
-    answer = text[slice(*answers[-1])]
     return next((end for end in tokenizer.special_strings if answer.endswith(end)), "")
-
-
-def _inside(offsets: Sequence[Span], spans: Sequence[Span]) -> Iterator[bool]:
-    """For each token whether it begins in a span. Both ascend, so one pass is enough."""
-    waiting = iter(spans)
-    begin, end = next(waiting, (0, 0))
-    for start, _ in offsets:
-        while start >= end and (following := next(waiting, None)):
-            begin, end = following
-        yield begin <= start < end
-
-
-def _answers(talk: _Talk, *, only_last: bool) -> tuple[str, list[Span], list[Span]]:
-    """The text, where in it the answers are, each with its end token, and the special strings that somebody wrote.
-
-    only_last: find just the last one.
-    """
-    text, spans, cited = talk.written()
-    turns = talk.turns
-    if not spans:
-        wanted = turns[-1:] if only_last else turns
-        return text, [_found_by_prefix(talk, turn, text, cited) for turn in wanted], cited
-    if len(spans) != len(turns):
-        raise TemplateError(
-            f"Template '{talk.template.name}' marks {len(spans)} answers in a conversation that has {len(turns)}. "
-            "Choose another template, or set template.supervise to all."
-        )
-    return text, [_with_end(talk, text, span, cited) for span in spans], cited
-
-
-def _found_by_prefix(talk: _Talk, turn: int, text: str, cited: Sequence[Span]) -> Span:
-    """Where an answer and its end token are in the text of a template without marks.
-
-    What the model sees before it answers must be how the text begins: that is proven here for each answer, because
-    some templates write earlier turns differently once later ones follow.
-    """
-    prompt, _, _ = talk.written(until=turn, prompt=True)
-    message = talk.messages[turn]
-    if message.tool_calls and text.startswith(prompt):
-        return len(prompt), _end_of_calls(talk, text, len(prompt), cited)
-    content = message.content
-    answer = content.strip()
-    place = text.find(answer, len(prompt)) if text.startswith(prompt) else -1
-    # between the two may stand an empty thought, but not the end of another turn
-    if place < 0 or any(special in text[len(prompt) : place] for special in talk.tokenizer.special_strings):
-        which = sum(message.role == "assistant" for message in talk.messages[: turn + 1])
-        raise TemplateError(
-            f"Template '{talk.template.name}' has no generation marks, and answer {which} does not follow in the whole "
-            "conversation on what the model sees before it answers. Choose a template with marks, such as chatml, or "
-            "set template.supervise to last or all."
-        )
-    end = place + len(answer)
-    trailing = content[len(content.rstrip()) :]
-    return len(prompt), _end_after(talk, text, end + len(trailing) * text.startswith(trailing, end))
-
-
-def _with_end(talk: _Talk, text: str, span: Span, cited: Sequence[Span]) -> Span:
-    """A marked span up to its end token, which may stand in it or right after it."""
-    begin, end = span
-    written = begin + len(text[begin:end].rstrip())
-    ends = (*talk.template.stop, *talk.tokenizer.special_strings)
-    if text[begin:written].endswith(ends) and all(stop != written for _, stop in cited):
-        return begin, written
-    return begin, _end_after(talk, text, end)
-
-
-def _end_after(talk: _Talk, text: str, place: int) -> int:
-    """Where the end token ends that follows on an answer.
-
-    Right after the answer any special token is one; after white space only one that is known to be, because the next
-    turn may begin there.
-    """
-    after_space = len(text) - len(text[place:].lstrip())
-    found = [place + len(end) for end in talk.tokenizer.special_strings if text.startswith(end, place)]
-    found += [after_space + len(end) for end in _ends(talk) if text.startswith(end, after_space)]
-    if not found:
-        raise _endless(talk)
-    return found[0]
-
-
-def _end_of_calls(talk: _Talk, text: str, begin: int, cited: Sequence[Span]) -> int:
-    """Where the end token ends that follows on calls of tools, which each template writes in its own way."""
-    taken = {start for start, _ in cited}
-    ends = [
-        (found.start(), found.end())
-        for end in _ends(talk)
-        for found in re.finditer(re.escape(end), text[begin:])
-        if begin + found.start() not in taken
-    ]
-    if not ends:
-        raise _endless(talk)
-    return begin + min(ends)[1]
-
-
-def _ends(talk: _Talk) -> tuple[str, ...]:
-    """Strings that are known to end an answer."""
-    eos = talk.tokenizer.specials.get("eos_token", "")
-    return tuple(end for end in (*talk.template.stop, eos) if end)
-
-
-def _endless(talk: _Talk) -> TemplateError:
-    return TemplateError(
-        f"Template '{talk.template.name}' writes no end token after an answer, so the model would not learn to stop. "
-        "Choose another template, such as chatml, or set template.supervise to all."
-    )

@@ -38,6 +38,32 @@ def unused_marks(said: str) -> Marks:
     return Marks(*free[:4])
 
 
+_NUMBERS = re.compile("[\ufdec\ufded]([\ufdd0-\ufddf]+)\ufdee")
+
+
+def numbered(text: str, number: int) -> str:
+    """A text with marks around all but its outer white space that say which one it is; templates may trim it."""
+    digits = "".join(_LETTERS[int(digit, 16)] for digit in f"{number:x}")
+    core = text.strip()
+    begin = text.index(core)
+    marks = (f"{letter}{digits}\ufdee" for letter in "\ufdec\ufded")
+    return f"{text[:begin]}{next(marks)}{core}{next(marks)}{text[begin + len(core) :]}"
+
+
+def unnumbered(text: str) -> tuple[str, list[tuple[int, tuple[int | None, int | None]]]]:
+    """(the text without such marks, [(number, (begin, end))]): None where one of the two was lost."""
+    pieces: list[str] = []
+    spans: dict[int, list[int | None]] = {}
+    place = end = 0
+    for mark in _NUMBERS.finditer(text):
+        pieces.append(text[end : mark.start()])
+        place += mark.start() - end
+        end = mark.end()
+        number = int("".join(f"{ord(digit) - 0xFDD0:x}" for digit in mark[1]), 16)
+        spans.setdefault(number, [None, None])["\ufdec\ufded".index(mark[0][0])] = place
+    return "".join([*pieces, text[end:]]), [(number, (begin, end)) for number, (begin, end) in spans.items()]
+
+
 def strings(value: Any) -> Iterator[str]:
     """Every text in nested lists and objects, names too."""
     if isinstance(value, str):

@@ -1,31 +1,24 @@
-"""Render a chat template: Jinja as Hugging Face templates expect it, in a sandbox, with bounds.
+"""Write a conversation by a template: here, or for a stranger's template in a process with limits.
 
-Not here: where templates come from (library), and what of the text is learned (encoding).
+Not here: Jinja and its sandbox (studio.sandbox), where templates come from (library), and what of the text is learned
+(encoding).
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from functools import lru_cache
 from typing import Any, Literal
-
-import jinja2
-import jinja2.ext
-import jinja2.nodes
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from studio.data.example import Message
 from studio.errors import TemplateError
+from studio.sandbox import jinja, limits
+from studio.templates import confined
 
 MAX_CHARACTERS = 16 * 1024**2
 """Of one rendered conversation: a template that writes without end is stopped here."""
-
-MAX_REPEATED = 100_000
-"""Items of a text or list that a template multiplies."""
 
 HEADER = re.compile(r"\s*\{#-?(.*?)-?#\}\s*", re.DOTALL)
 MARK = re.compile(r"(\{%[-+]?\s*)(end)?generation(\s*[-+]?%\})")
@@ -61,89 +54,12 @@ class Template:
         return MARK.sub(lambda m: f"{m[1]}{'endif' if m[2] else 'if true'}{m[3]}", body)
 
 
-class _Generation(jinja2.ext.Extension):
-    """{% generation %}: what the assistant writes. Around it go the marks that the context names, if it names any."""
-
-    tags = {"generation"}  # noqa: RUF012
-
-    def parse(self, parser: Any) -> jinja2.nodes.Node:
-        line = next(parser.stream).lineno
-        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-        call = self.call_method("_marked", [jinja2.nodes.ContextReference()])
-        return jinja2.nodes.CallBlock(call, [], [], body).set_lineno(line)
-
-    def _marked(self, context: Any, caller: Any) -> str:
-        opening, closing = context.get("generation_marks", ("", ""))
-        return f"{opening}{caller()}{closing}"
+class Refusal(TemplateError):
+    """A template does not take a conversation, and says so in its own words."""
 
 
-class _Sandbox(ImmutableSandboxedEnvironment):
-    """A model's template is a stranger's program: no reach into Python, no numbers or texts that fill the memory."""
-
-    intercepted_binops = frozenset({"*", "**"})
-
-    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        if operator == "**":
-            raise jinja2.exceptions.SecurityError("powers are not allowed")
-        for many, times in ((left, right), (right, left)):
-            if isinstance(many, Sized) and isinstance(times, int) and len(many) * times > MAX_REPEATED:
-                raise jinja2.exceptions.SecurityError(f"more than {MAX_REPEATED:,} repeated items are not allowed")
-        return super().call_binop(context, operator, left, right)
-
-
-class _Namespace(jinja2.utils.Namespace):
-    """namespace() for templates, without a way to names that belong to Python."""
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        if name.startswith("_"):
-            raise jinja2.exceptions.SecurityError(f"the name {name} is not allowed in a namespace")
-        super().__setitem__(name, value)
-
-
-@lru_cache(maxsize=1)
-def environment() -> ImmutableSandboxedEnvironment:
-    """Jinja as chat templates expect it: HF's settings, filters and functions."""
-    environment = _Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols])
-    environment.filters["tojson"] = _tojson
-    environment.globals.update(
-        raise_exception=_raise, strftime_now=_now, namespace=lambda **values: _Namespace(values), dict=_dict
-    )
-    return environment
-
-
-def _tojson(value: Any, ensure_ascii: bool = False, indent: Any = None, separators: Any = None, sort_keys=False) -> str:
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
-
-
-def _raise(message: str) -> None:
-    raise jinja2.exceptions.TemplateError(message)
-
-
-def _now(format: str) -> str:
-    return datetime.now().strftime(format)
-
-
-def _dict(**values: Any) -> dict[str, Any]:
-    return values
-
-
-@lru_cache(maxsize=64)
-def compiled(name: str, text: str) -> jinja2.Template:
-    try:
-        return environment().from_string(text)
-    except jinja2.TemplateSyntaxError as error:
-        column = _column(text, error)
-        raise TemplateError(f"Template '{name}', line {error.lineno}{column}: {error.message}") from error
-
-
-def _column(text: str, error: jinja2.TemplateSyntaxError) -> str:
-    """Jinja tells only the line. The column is that of the word it complains of, or of the line's first tag."""
-    line = text.splitlines()[error.lineno - 1] if 0 < error.lineno <= len(text.splitlines()) else ""
-    words = re.findall(r"'([^']+)'", error.message or "")
-    places = [line.find(word) for word in words if word in line] or [
-        line.find(tag) for tag in ("{%", "{{") if tag in line
-    ]
-    return f", column {min(places) + 1}" if places else ", column 1"
+class Undefined(TemplateError):
+    """A template reads a field or a variable that is not there."""
 
 
 def render(
@@ -210,25 +126,62 @@ def render_marked(
 ) -> str:
     """messages: or what as_values makes of them. marks: characters around what the assistant writes."""
     values = as_values(messages) if messages and isinstance(messages[0], Message) else messages
-    pieces, length = [], 0
-    try:
-        for piece in compiled(template.name, template.text).generate(
-            messages=values,
-            add_generation_prompt=prompt,
-            tools=tools,
-            documents=None,
-            generation_marks=marks,
-            **specials,
-        ):
-            length += len(piece)
-            if length > MAX_CHARACTERS:
-                raise TemplateError(f"Template '{template.name}' wrote more than {MAX_CHARACTERS:,} characters.")
-            pieces.append(piece)
-    except jinja2.exceptions.UndefinedError as error:
-        raise TemplateError(
-            f"Template '{template.name}': {error.message}. Where that is a special token, the tokenizer lacks it: "
-            "choose a template that does not need it."
-        ) from error
-    except (jinja2.TemplateError, TypeError, ValueError, LookupError, ArithmeticError, RecursionError) as error:
-        raise TemplateError(f"Template '{template.name}' cannot write this conversation: {error}.") from error
-    return "".join(pieces)
+    context = {
+        "messages": values,
+        "add_generation_prompt": prompt,
+        "tools": tools,
+        "documents": None,
+        "generation_marks": marks,
+        **specials,
+    }
+    found = _answer(template, {"text": template.text, "values": context, "most": MAX_CHARACTERS})
+    if "text" not in found:
+        raise _fault(template, found)
+    return found["text"]
+
+
+def variables(template: Template) -> list[str]:
+    """Names that the template reads from outside, sorted; functions that every template has are none of them.
+
+    Raises: TemplateError: it is not valid Jinja; with line and column.
+    """
+    found = _answer(template, {"text": template.text})
+    if "names" not in found:
+        raise _fault(template, found)
+    return found["names"]
+
+
+def _answer(template: Template, request: dict[str, Any]) -> dict[str, Any]:
+    """What a template answers. Those of strangers do it in another process, if this one has no limits itself."""
+    if template.origin == "shipped" or limits.confined():
+        return jinja.answer(request)
+    return confined.shared.ask(template.name, request)
+
+
+def _fault(template: Template, found: Mapping[str, Any]) -> TemplateError:
+    name, said = f"Template '{template.name}'", found["say"].rstrip(".")
+    match found["fault"]:
+        case "syntax":
+            return TemplateError(f"{name}, line {found['line']}{_column(template.text, found['line'], said)}: {said}")
+        case "undefined":
+            return Undefined(
+                f"{name}: {said}. Where that is a special token, the tokenizer lacks it: choose a template that does "
+                "not need it."
+            )
+        case "refused":
+            return Refusal(f"{name} cannot write this conversation: {said.rstrip('.')}.")
+        case "length":
+            return TemplateError(f"{name}: {said}. Look for a loop in it that repeats too often.")
+        case _:
+            return TemplateError(f"{name} cannot write this conversation: {said.rstrip('.')}.")
+
+
+def _column(text: str, number: int, said: str) -> str:
+    """Jinja tells only the line. The column is that of the word it complains of, or of the line's first tag."""
+    lines = text.splitlines()
+    line = lines[number - 1] if 0 < number <= len(lines) else ""
+    words = re.findall(r"'([^']+)'", said)
+    places = [line.find(word) for word in words if word in line] or [
+        line.find(tag) for tag in ("{%", "{{") if tag in line
+    ]
+    return f", column {min(places) + 1}" if places else ", column 1"

@@ -20,7 +20,7 @@ from studio.errors import ModelError, TemplateError
 from studio.templates import library
 from studio.templates.library import AUTO
 from studio.templates.quoting import Span, any_of
-from studio.templates.rendering import Template, compiled
+from studio.templates.rendering import Template, variables
 
 _BREAK = f"\ufdd0{secrets.token_hex(8)}\ufdd1"
 """A token that no text can hold, because nobody can foresee it: what stands after it does not begin a text."""
@@ -65,8 +65,9 @@ class TextTokenizer:
         if not self.chat_template:
             known = ", ".join(library.names())
             raise TemplateError(f"This model has no chat template of its own. Choose template.name from: {known}.")
-        compiled(AUTO, self.chat_template)
-        return Template(AUTO, self.chat_template)
+        template = Template(AUTO, self.chat_template)
+        variables(template)  # a fault is told at once, not with the first row
+        return template
 
     @cached_property
     def special_strings(self) -> tuple[str, ...]:
@@ -89,17 +90,29 @@ class TextTokenizer:
     def ids(self, text: str) -> list[int]:
         return self.backend.encode(text, add_special_tokens=False).ids
 
-    def encode(self, text: str, quoted: Sequence[Span] = ()) -> tuple[list[int], list[Span]]:
-        """Tokens and the place of each. quoted: special strings that are to be read as plain text, ascending."""
-        encoding = self.backend.encode(_hidden(text, quoted), add_special_tokens=False)
+    def encode(
+        self, text: str, quoted: Sequence[Span] = (), breaks: Sequence[int] = ()
+    ) -> tuple[list[int], list[Span]]:
+        """Tokens and the place of each.
+
+        quoted: special strings that are to be read as plain text. breaks: places that no token may reach across. Both
+        ascend.
+        """
+        hidden = _hidden(text, quoted)
+        if breaks:
+            found, spans = _broken(self._breakable, hidden, 0, len(text), breaks)
+        else:
+            encoding = self.backend.encode(hidden, add_special_tokens=False)
+            found, spans = encoding.ids, encoding.offsets
         if not quoted:
-            return encoding.ids, encoding.offsets
+            return found, spans
         ids: list[int] = []
         places: list[Span] = []
-        for begin, end, some_ids, some_places in self._between_specials(text, encoding.ids, encoding.offsets):
+        for begin, end, some_ids, some_places in self._between_specials(text, found, spans):
             within = [span for span in quoted if begin <= span[0] < end]
             if within:
-                some_ids, some_places = self._plain_tokens(text, begin, end, within)
+                inner = [place for place in breaks if begin < place < end]
+                some_ids, some_places = self._plain_tokens(text, begin, end, within, inner)
             ids += some_ids
             places += some_places
         return ids, places
@@ -119,26 +132,14 @@ class TextTokenizer:
                 begin, first = end, index + 1
         yield begin, len(text), list(ids[first:]), list(places[first:])
 
-    def _plain_tokens(self, text: str, begin: int, end: int, quoted: Sequence[Span]) -> tuple[list[int], list[Span]]:
+    def _plain_tokens(
+        self, text: str, begin: int, end: int, quoted: Sequence[Span], breaks: Sequence[int]
+    ) -> tuple[list[int], list[Span]]:
         """The tokens of a piece of the text in which nothing is special."""
-        ids, places = self._broken(text, begin, end, ())
+        ids, places = _broken(self._plain, text, begin, end, breaks)
         if any(self._is_special(text, *token) for token in zip(ids, places, strict=True)):
             # some vocabularies hold the string of a special token as a word of their own
-            return self._broken(text, begin, end, [start + 1 for start, _ in quoted])
-        return ids, places
-
-    def _broken(self, text: str, begin: int, end: int, breaks: Sequence[int]) -> tuple[list[int], list[Span]]:
-        cuts = [begin, *breaks, end]
-        piece = _BREAK.join(text[one:other] for one, other in pairwise(cuts))
-        encoding = self._plain.encode(_BREAK + piece if begin else piece, add_special_tokens=False)
-        unreal = self._plain.token_to_id(_BREAK)
-        ids, places, shift = [], [], begin
-        for number, (start, stop) in zip(encoding.ids, encoding.offsets, strict=True):
-            if number == unreal:
-                shift -= len(_BREAK)
-            else:
-                ids.append(number)
-                places.append((start + shift, stop + shift))
+            return _broken(self._plain, text, begin, end, sorted({*breaks, *(start + 1 for start, _ in quoted)}))
         return ids, places
 
     def _is_special(self, text: str, number: int, place: Span) -> bool:
@@ -150,10 +151,16 @@ class TextTokenizer:
         return frozenset(self.backend.token_to_id(string) for string in self.special_strings)
 
     @cached_property
+    def _breakable(self) -> Tokenizer:
+        """A copy that knows the token for a break."""
+        copy = Tokenizer.from_str(self.backend.to_str())
+        copy.add_tokens([AddedToken(_BREAK, normalized=False, special=False)])
+        return copy
+
+    @cached_property
     def _plain(self) -> Tokenizer:
         """A copy that reads special strings as text."""
-        plain = Tokenizer.from_str(self.backend.to_str())
-        plain.add_tokens([AddedToken(_BREAK, normalized=False, special=False)])
+        plain = Tokenizer.from_str(self._breakable.to_str())
         plain.encode_special_tokens = True
         return plain
 
@@ -170,6 +177,22 @@ def own(folder: Path) -> Template:
 def resolve(name: str, tokenizer: TextTokenizer) -> Template:
     """The template of a spec: "auto" is the model's own. Raises: TemplateError."""
     return tokenizer.own_template if name == AUTO else library.load(name)
+
+
+def _broken(backend: Tokenizer, text: str, begin: int, end: int, breaks: Sequence[int]) -> tuple[list[int], list[Span]]:
+    """The tokens of a piece of the text, none of which reaches across a break. backend: one that knows _BREAK."""
+    cuts = [begin, *breaks, end]
+    piece = _BREAK.join(text[one:other] for one, other in pairwise(cuts))
+    encoding = backend.encode(_BREAK + piece if begin else piece, add_special_tokens=False)
+    unreal = backend.token_to_id(_BREAK)
+    ids, places, shift = [], [], begin
+    for number, (start, stop) in zip(encoding.ids, encoding.offsets, strict=True):
+        if number == unreal:
+            shift -= len(_BREAK)
+        else:
+            ids.append(number)
+            places.append((start + shift, stop + shift))
+    return ids, places
 
 
 def _hidden(text: str, quoted: Sequence[Span]) -> str:

@@ -6,7 +6,7 @@ templates that are written for tools (studio.templates.library has what is shipp
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Literal
 
@@ -15,6 +15,7 @@ from studio.errors import TemplateError
 from studio.templates import library
 from studio.templates.library import AUTO
 from studio.templates.rendering import Template, render_marked
+from studio.templates.tokenizer import TextTokenizer
 
 Place = Literal["tool descriptions", "tool calls", "tool results"]
 
@@ -34,24 +35,30 @@ _TOOLS = [
 ]
 
 
-def check(template: Template, messages: Sequence[Message], tools: str, specials: Mapping[str, str], own: str) -> None:
-    """Raises: TemplateError: a conversation holds tools that the template has no place for.
-
-    own: the model's own template, to be named where it has a place; empty where there is none.
-    """
+def check(template: Template, messages: Sequence[Message], tools: str, tokenizer: TextTokenizer) -> None:
+    """Raises: TemplateError: a conversation holds tools that the template has no place for, and which one has."""
     wanted = needed(messages, tools)
     if not wanted:
         return
-    lacking = [place for place in wanted if place not in places(template, _frozen(specials))]
+    specials = _frozen(tokenizer.specials)
+    lacking = [place for place in wanted if place not in places(template, specials)]
     if lacking:
-        known = [each for each in (*library.every(), *([Template(AUTO, own)] if own else [])) if each != template]
-        fit = [each.name for each in known if set(wanted) <= places(each, _frozen(specials))]
+        fit = next((each.name for each in _known(tokenizer) if set(wanted) <= places(each, specials)), "")
         hint = (
-            f"Choose one that has, such as {fit[0]}."
+            f"Choose one that has, such as {fit}."
             if fit
             else "Choose a model whose own template has, with template.name auto, or remove the tools from the rows."
         )
         raise TemplateError(f"Template '{template.name}' has no place for {' and '.join(lacking)}. {hint}")
+
+
+def _known(tokenizer: TextTokenizer) -> Iterator[Template]:
+    """Templates that this tokenizer can write, the model's own first."""
+    if tokenizer.chat_template:
+        yield Template(AUTO, tokenizer.chat_template)
+    for each in library.every():
+        if each.stop and all(tokenizer.backend.token_to_id(stop) is not None for stop in each.stop):
+            yield each
 
 
 def needed(messages: Sequence[Message], tools: str) -> list[Place]:

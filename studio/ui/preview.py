@@ -1,11 +1,12 @@
-"""One row of a dataset as a model would be trained on it: found, read, written by a template, tokenized.
+"""One row of a dataset as a model would be trained on it: found, read, written by a template, tokenized, cut.
 
 Nothing heavy is imported, and nothing is downloaded. Not here: how it looks (studio.ui.token_view).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from studio import templates
 from studio.data import registry
@@ -14,19 +15,20 @@ from studio.data.learning import UNLEARNED, sft
 from studio.engine.models.tokenizer import NotHere
 from studio.engine.models.tokenizer import tokenizer_of as tokenizer
 from studio.errors import DataError
-from studio.templates import Encoded, Supervise, Template, TextTokenizer
+from studio.templates import Encoded, Policy, Template, TextTokenizer
+from studio.templates.checking import Finding, check
 
-__all__ = ["NotHere", "Written", "example", "tokenizer", "written"]
+__all__ = ["NotHere", "Written", "example", "findings", "tokenizer", "written"]
 
 
 @dataclass(frozen=True)
 class Written:
-    """A row as text and tokens. rows: how many the dataset has."""
+    """An example as text and tokens. whole: before anything is cut. kept: what is trained on; the same where it fits."""
 
-    encoded: Encoded
+    whole: Encoded
+    kept: Encoded
     template: Template
     tokenizer: TextTokenizer
-    rows: int
 
 
 def example(dataset: str, row: int) -> tuple[Example, int]:
@@ -49,12 +51,14 @@ def example(dataset: str, row: int) -> tuple[Example, int]:
     return learned, found.rows
 
 
-def written(
-    model: str, template: str, dataset: str, row: int, *, supervise: Supervise = "assistant", system: str | None = None
-) -> Written:
-    """The row, encoded whole. Raises: StudioError: what stands in the way."""
-    reader = tokenizer(model)
-    chosen = templates.resolve(template, reader)
-    one, rows = example(dataset, row)
-    encoded = templates.encode(one, chosen, reader, supervise=supervise, system=system)
-    return Written(encoded, chosen, reader, rows)
+def written(one: Example, template: Template, reader: TextTokenizer, policy: Policy = Policy()) -> Written:
+    """The example as a run with this policy would learn it. Raises: TemplateError: what stands in the way."""
+    whole = templates.encode(one, template, reader, replace(policy, max_length=None))
+    fits = policy.max_length is None or whole.total <= policy.max_length
+    return Written(whole, whole if fits else templates.encode(one, template, reader, policy), template, reader)
+
+
+@lru_cache(maxsize=32)
+def findings(template: Template, reader: TextTokenizer) -> tuple[Finding, ...]:
+    """What is wrong with a template for a model. Kept, because the row changes more often than either."""
+    return tuple(check(template, reader))

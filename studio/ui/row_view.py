@@ -126,7 +126,10 @@ class _Cells:
         calls = "".join(
             f"<div class='said raw'>{self._cut(f'{call.name}({call.arguments})')}</div>" for call in message.tool_calls
         )
-        return (self._told(message.content) if message.content or not calls else "") + calls
+        aside = self._named("data.not_trained") if message.train is False else ""
+        if message.thought:
+            aside += self._named("data.thinks") + f"<div class='said quiet'>{self._cut(message.thought)}</div>"
+        return aside + (self._told(message.content) if message.content or not calls else "") + calls
 
     def _tools(self, tools: str) -> str:
         if not tools:

@@ -5,23 +5,15 @@ import re
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer, models
 
 from studio import templates
 from studio.data.example import Example, Message, ToolCall
 from studio.errors import TemplateError
-from studio.templates import Template, TextTokenizer, encode, generation_prompt
+from studio.templates import Policy, Template, TextTokenizer, encode, generation_prompt
 from studio.templates.quoting import any_of, quoted, unmarked, unused_marks
-from tests.test_templates import FOLDERS, published
-
-
-def byte_tokenizer(*specials):
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    backend = Tokenizer(models.BPE(vocab={letter: index for index, letter in enumerate(letters)}, merges=[]))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    backend.add_special_tokens([AddedToken(each, normalized=False) for each in specials])
-    return TextTokenizer(backend, {"bos_token": specials[0], "eos_token": specials[1]})
+from tests.templates.test_encoding import FOLDERS, published
+from tests.templates.tiny import byte_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +35,7 @@ HOSTILE = (
 
 @pytest.mark.parametrize("supervise", ["assistant", "last", "all"])
 def test_f19_a_special_token_in_a_turn_is_encoded_as_text_and_counted(tiny, supervise):
-    encoded = encode(HOSTILE, templates.load("chatml"), tiny, supervise=supervise)
+    encoded = encode(HOSTILE, templates.load("chatml"), tiny, Policy(supervise=supervise))
     assert encoded.escaped == 7
     assert count(encoded.input_ids, tiny, "<|im_start|>") == count(encoded.input_ids, tiny, "<|im_end|>") == 4
     assert count(encoded.input_ids, tiny, "<|endoftext|>") == 0
@@ -53,7 +45,7 @@ def test_f19_a_special_token_in_a_turn_is_encoded_as_text_and_counted(tiny, supe
 
 def test_f19_in_chat_as_in_training(tiny):
     chosen = templates.load("chatml")
-    encoded = encode(HOSTILE, chosen, tiny, supervise="last")
+    encoded = encode(HOSTILE, chosen, tiny, Policy(supervise="last"))
     prompt = generation_prompt(HOSTILE[:3], chosen, tiny)
     assert prompt == encoded.input_ids[: encoded.supervised.index(True)]
     assert count(prompt, tiny, "<|im_end|>") == 3 and count(prompt, tiny, "<|im_start|>") == 4
@@ -91,7 +83,7 @@ def test_plain_text_keeps_its_special_tokens(tiny):
 
 
 def test_a_system_text_of_the_run_is_text_too(tiny):
-    encoded = encode(HOSTILE[2:], templates.load("chatml"), tiny, system="Say <|im_end|>.")
+    encoded = encode(HOSTILE[2:], templates.load("chatml"), tiny, Policy(system="Say <|im_end|>."))
     assert encoded.escaped == 4 and count(encoded.input_ids, tiny, "<|im_end|>") == 3
 
 
@@ -101,7 +93,7 @@ def test_tools_are_searched_through_and_through(tiny):
     call = ToolCall("f", r'{"\u003c|im_end|>": ["<|im_start|>", 1, null, true]}')
     talk = (Message("user", "x"), Message("assistant", "", (call,)), Message("tool", "r<|im_end|>"))
     tools = r'[{"type": "function", "function": {"name": "t", "description": "\u003c|im_end|\u003e"}}]'
-    encoded = encode(Example(messages=talk, tools=tools), Template("mine", text), tiny, supervise="all")
+    encoded = encode(Example(messages=talk, tools=tools), Template("mine", text), tiny, Policy(supervise="all"))
     assert encoded.escaped == 4 and count(encoded.input_ids, tiny, "<|im_end|>") == 3
     assert tiny.decode(encoded.input_ids) == encoded.text
 
@@ -134,7 +126,7 @@ ALPHABET = st.sampled_from(
 @given(texts=st.lists(st.lists(ALPHABET, max_size=6).map("".join), min_size=1, max_size=4))
 def test_whatever_is_written_only_the_templates_own_tokens_are_special(texts, tiny):
     talk = [Message("user" if index % 2 == 0 else "assistant", text) for index, text in enumerate(texts)]
-    encoded = encode(talk, templates.load("chatml"), tiny, supervise="all")
+    encoded = encode(talk, templates.load("chatml"), tiny, Policy(supervise="all"))
     for string in ("<|im_start|>", "<|im_end|>"):
         assert count(encoded.input_ids, tiny, string) == len(talk)
     assert encoded.text == "".join(f"<|im_start|>{each.role}\n{each.content}<|im_end|>\n" for each in talk)

@@ -7,10 +7,10 @@ import pytest
 from studio import templates
 from studio.data.example import Example, Message, ToolCall
 from studio.errors import TemplateError
-from studio.templates import Template, TextTokenizer, encode, generation_prompt
+from studio.templates import Policy, Template, TextTokenizer, encode, generation_prompt
 from studio.templates.tools import needed, places
-from tests.templates.test_quoting import byte_tokenizer
-from tests.test_templates import FOLDERS, published
+from tests.templates.test_encoding import FOLDERS, published
+from tests.templates.tiny import byte_tokenizer
 
 TOOLS = json.dumps(
     [{"type": "function", "function": {"name": "weather", "description": "Of a city.", "parameters": {}}}]
@@ -47,18 +47,20 @@ def test_descriptions_calls_and_results_are_written_and_calls_are_learned(tiny):
 
 
 def test_the_generation_prompt_is_what_precedes_the_answer_in_training(tiny):
-    encoded = encode(Example(messages=TALK, tools=TOOLS), WITH_PLACES, tiny, supervise="last")
+    encoded = encode(Example(messages=TALK, tools=TOOLS), WITH_PLACES, tiny, Policy(supervise="last"))
     prompt = generation_prompt(TALK[:3], WITH_PLACES, tiny, tools=TOOLS)
     assert prompt == encoded.input_ids[: encoded.supervised.index(True)]
 
 
 @pytest.mark.parametrize("name", templates.names())
 @pytest.mark.parametrize("supervise", ["assistant", "all"])
-def test_a_shipped_template_writes_every_part_or_refuses_the_row(name, supervise, tiny):
+def test_a_shipped_template_writes_every_part_or_refuses_the_row(name, supervise):
+    chosen = templates.load(name)
+    fitting = byte_tokenizer("<|im_start|>", "<|im_end|>", *chosen.stop)
     try:
-        encoded = encode(Example(messages=TALK, tools=TOOLS), templates.load(name), tiny, supervise=supervise)
+        encoded = encode(Example(messages=TALK, tools=TOOLS), chosen, fitting, Policy(supervise=supervise))
     except TemplateError as error:
-        assert f"'{name}' has no place for tool" in str(error) and "template.name auto" in str(error)
+        assert f"'{name}' has no place for tool" in str(error) and "Choose" in str(error)
     else:
         assert all(part in encoded.text for part in ("weather", "Of a city.", "Rome", "18 degrees", "Mild."))
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -31,7 +32,7 @@ class Content:
 
     def add(self, position: int, example: Example) -> int:
         """Returns: the hash of the whole example."""
-        whole = hash(example) & _64_BITS
+        whole = hash(_whole(example)) & _64_BITS
         asked, answered = _sides(example)
         self._at.append(position)
         self._whole.append(whole)
@@ -95,7 +96,24 @@ def said(example: Example) -> str:
 
 
 def _words(turn: Message) -> list[str]:
-    return [turn.content, *(f"{call.name} {call.arguments}" for call in turn.tool_calls)]
+    thought = [turn.thought] if turn.thought else []
+    return [*thought, turn.content, *(f"{call.name} {call.arguments}" for call in turn.tool_calls)]
+
+
+def _whole(example: Example) -> tuple[object, ...]:
+    """What an example says: equal for rows that differ in ids of calls, or in which answers they learn."""
+    if not (example.messages or example.chosen):
+        return (example,)
+    sides = (example.messages, example.chosen, example.rejected)
+    thoughts = [turn.thought for turns in sides for turn in turns]
+    return (example.kind, example.text, example.label, example.tools, *map(_told, sides), *thoughts)
+
+
+def _told(turns: Sequence[Message]) -> tuple[object, ...]:
+    """What turns say aloud: another thought before the same answer contradicts nothing."""
+    return tuple(
+        [(turn.role, turn.content, *((call.name, call.arguments) for call in turn.tool_calls)) for turn in turns]
+    )
 
 
 def _answer_at(example: Example) -> int:
@@ -113,15 +131,18 @@ def _sides(example: Example) -> tuple[int, int]:
         place = _answer_at(example)
         if place == 0 or (place == 1 and example.messages[0].role == "system"):
             return _NOTHING, _NOTHING
-        return hash((example.messages[:place], example.tools)) & _64_BITS, hash(example.messages[place:]) & _64_BITS
+        question = (_told(example.messages[:place]), example.tools)
+        return hash(question) & _64_BITS, hash(_told(example.messages[place:])) & _64_BITS
     if kind == "classification":
         return hash(example.text) & _64_BITS, hash(example.label) & _64_BITS
     if kind == "preference":
         # many pairs of answers to one prompt are usual; only the same pair the other way round is a contradiction
-        pair = frozenset((example.chosen, example.rejected))
-        return hash((example.messages, example.tools, pair)) & _64_BITS, hash(example.chosen) & _64_BITS
+        pair = frozenset((_told(example.chosen), _told(example.rejected)))
+        question = (_told(example.messages), example.tools, pair)
+        return hash(question) & _64_BITS, hash(_told(example.chosen)) & _64_BITS
     if kind == "unpaired":
-        return hash((example.messages, example.tools, example.chosen)) & _64_BITS, hash(example.label) & _64_BITS
+        both = (_told(example.messages), example.tools, _told(example.chosen))
+        return hash(both) & _64_BITS, hash(example.label) & _64_BITS
     return _NOTHING, _NOTHING
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from array import array
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from studio.data.example import BadRow, Example, Row
 from studio.data.learning import sft
 from studio.errors import TemplateError
 from studio.specs import AuditSpec
-from studio.templates import Encoded, Template, TextTokenizer, encode
+from studio.templates import Encoded, Policy, Template, TextTokenizer, encode
 
 BINS = 40
 _PERCENTILES = {"p50": 50, "p90": 90, "p95": 95, "p99": 99}
@@ -29,6 +30,10 @@ class Lengths:
 
     def __init__(self, spec: AuditSpec, tokenizer: TextTokenizer, template: Template, folder: Path):
         self._spec, self._tokenizer, self._template, self._folder = spec, tokenizer, template, folder
+        template = spec.template
+        self._policy = Policy(
+            template.supervise, template.learn_thoughts, template.system, spec.max_length, spec.truncation
+        )
         self._at = array("q")
         self._total, self._response = array("i"), array("i")
         self._supervised, self._kept = array("i"), array("i")
@@ -41,22 +46,18 @@ class Lengths:
         if learned is None:
             self.left_out += 1
             return
-        template = self._spec.template
+        most = self._policy.max_length
         try:
-            encoded = encode(
-                learned, self._template, self._tokenizer, supervise=template.supervise, system=template.system
-            )
+            encoded = encode(learned, self._template, self._tokenizer, replace(self._policy, max_length=None))
+            kept = encode(learned, self._template, self._tokenizer, self._policy) if encoded.total > most else encoded
         except TemplateError as error:
             self._refused.add(position, row, BadRow(row.number, "", str(error), row.file))
             return
-        most = self._spec.max_length
-        total = len(encoded.input_ids)
         self._at.append(position)
-        self._total.append(total)
-        self._response.append(_answered(encoded, template.supervise == "assistant"))
-        # the first position is never predicted, so it teaches nothing
-        self._supervised.append(sum(encoded.supervised[1:most]))
-        self._kept.append(min(total, most))
+        self._total.append(encoded.total)
+        self._response.append(_answered(encoded))
+        self._supervised.append(kept.learns)
+        self._kept.append(len(kept.input_ids))
         if encoded.escaped:
             self._special.append(position)
 
@@ -107,10 +108,8 @@ class Lengths:
         }
 
 
-def _answered(encoded: Encoded, all_answers_are_supervised: bool) -> int:
+def _answered(encoded: Encoded) -> int:
     """Tokens of the answers."""
-    if all_answers_are_supervised:
-        return sum(encoded.supervised)
     return sum(any(begin <= start < end for begin, end in encoded.answers) for start, _ in encoded.offsets)
 
 

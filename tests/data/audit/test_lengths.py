@@ -10,7 +10,7 @@ from studio.data import registry
 from studio.data.audit import report
 from studio.data.learning import sft
 from studio.errors import TemplateError
-from studio.templates import encode, resolve
+from studio.templates import Policy, encode, resolve
 from tests.data.conftest import asks
 
 CUTOFF = 60
@@ -32,8 +32,8 @@ def by_hand(dataset, tokenizer, **settings):
     """(position, tokens, tokens that are learned within the cutoff, tokens that are kept) of each row."""
     template = resolve("auto", tokenizer)
     for position, (_, example) in enumerate(registry.outcomes(dataset)):
-        whole = encode(sft(example), template, tokenizer, **settings)
-        cut = encode(sft(example), template, tokenizer, max_length=CUTOFF, **settings)
+        whole = encode(sft(example), template, tokenizer, Policy(**settings))
+        cut = encode(sft(example), template, tokenizer, Policy(max_length=CUTOFF, **settings))
         yield [position, len(whole.input_ids), cut.learns, len(cut.input_ids)]
 
 

@@ -12,10 +12,11 @@ from studio import templates
 from studio.data.example import Example, Message
 from studio.errors import ModelError, TemplateError
 from studio.home import SHIPPED_TEMPLATES
-from studio.templates import Template, TextTokenizer, encode, generation_prompt, stop_tokens
+from studio.templates import Policy, Template, TextTokenizer, encode, generation_prompt, stop_tokens
 from studio.templates import rendering as templates_rendering
+from tests.templates.tiny import byte_tokenizer
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
+SHARED = Path(__file__).resolve().parents[3] / "shared"
 PUBLISHED = SHARED / "templates" / "expected.jsonl"
 EXPECTED = [json.loads(line) for line in PUBLISHED.read_text("utf-8").splitlines()] if PUBLISHED.is_file() else []
 FOLDERS = {path.name: path for path in (SHARED / "templates" / "tokenizers").glob("*")}
@@ -127,7 +128,7 @@ def test_chatml_is_internlm2_without_its_start_token():
             "request.\n\n### Instruction:\nHi\n\n### Response:\nHello</s>\n\n### Instruction:\nBye\n\n### Response:\n",
         ),
         ("zephyr", "<|user|>\nHi</s>\n<|assistant|>\nHello</s>\n<|user|>\nBye</s>\n<|assistant|>\n"),
-        ("default", "Human: Hi\nAssistant: Hello</s>\nHuman: Bye\nAssistant:"),
+        ("default", "Human: Hi</s>\nAssistant: Hello</s>\nHuman: Bye</s>\nAssistant:"),
     ],
 )
 def test_families_without_a_tokenizer_here_follow_their_published_layout(name, text):
@@ -136,11 +137,23 @@ def test_families_without_a_tokenizer_here_follow_their_published_layout(name, t
 
 
 @pytest.mark.parametrize("name", templates.names())
-def test_what_precedes_an_answer_in_training_is_the_generation_prompt(name, tiny):
+def test_what_precedes_an_answer_in_training_is_the_generation_prompt(name):
     chosen = templates.load(name)
-    talk = (Message("system", "Be brief."), *TALK) if name != "mistral" else TALK
-    encoded = encode(talk, chosen, tiny, supervise="last")
-    assert generation_prompt(talk[:-1], chosen, tiny) == encoded.input_ids[: encoded.supervised.index(True)]
+    fitting = byte_tokenizer("<s>", "</s>", *chosen.stop)
+    encoded = encode(TALK, chosen, fitting, Policy(supervise="last"))
+    assert generation_prompt(TALK[:-1], chosen, fitting) == encoded.input_ids[: encoded.supervised.index(True)]
+
+
+@published
+@pytest.mark.parametrize("said", ["Hello", "42", "你好", '"Yes"', "- one", "\n\none", "(a)"])
+def test_no_token_reaches_from_the_prompt_into_an_answer(said, tokenizers):
+    talk = (Message("user", "Hi"), Message("assistant", said))
+    for name, folder in (("chatml", "qwen2_5"), ("default", "gpt2"), ("llama3", "gpt2"), ("xverse", "deepseek_v3")):
+        chosen, tokenizer = templates.load(name), tokenizers[folder]
+        encoded = encode(talk, chosen, tokenizer)
+        begin = encoded.supervised.index(True)
+        assert generation_prompt(talk[:1], chosen, tokenizer) == encoded.input_ids[:begin], name
+        assert learned(encoded, tokenizer).lstrip().startswith(said.strip()), name
 
 
 @pytest.mark.parametrize("name", templates.names())
@@ -154,15 +167,24 @@ def test_portable_text_writes_the_same_without_marks(name):
 # --- Against transformers ---
 
 
+FITTING = {
+    "gpt2": ("alpaca", "vicuna", "zephyr"),
+    "qwen2_5": ("alpaca", "chatml", "qwen", "vicuna"),
+    "mistral_nemo": ("alpaca", "mistral", "zephyr"),
+    "deepseek_v3": ("alpaca", "deepseek_v3", "zephyr"),
+    "minimind2-small": ("alpaca", "chatml"),
+}
+"""Templates whose every mark is a token or text of its own with that tokenizer; else we break where they do not."""
+
+
 @published
-@pytest.mark.parametrize("folder", ["gpt2", "qwen2_5", "mistral_nemo", "deepseek_v3", "minimind2-small"])
+@pytest.mark.parametrize("folder", FITTING)
 def test_text_and_tokens_are_those_of_transformers(folder, tokenizers):
     from transformers import AutoTokenizer
 
     theirs, ours = AutoTokenizer.from_pretrained(FOLDERS[folder]), tokenizers[folder]
     talk = [{"role": message.role, "content": message.content} for message in TALK]
-    names = [*templates.names(), *([templates.AUTO] if ours.chat_template else [])]
-    for name in names:
+    for name in (*FITTING[folder], *([templates.AUTO] if ours.chat_template else [])):
         chosen = templates.resolve(name, ours)
         encoded = encode(TALK, chosen, ours)
         text, ids = (
@@ -189,7 +211,7 @@ def test_masks_are_those_of_transformers(tokenizers):
 
     theirs, ours = AutoTokenizer.from_pretrained(FOLDERS["qwen2_5"]), tokenizers["qwen2_5"]
     talk = [{"role": message.role, "content": message.content} for message in TALK]
-    for name in ("chatml", "qwen", "alpaca", "default", "zephyr"):
+    for name in ("chatml", "qwen", "alpaca", "qwen3", "zephyr"):
         chosen = templates.load(name)
         masks = theirs.apply_chat_template(
             talk, chat_template=chosen.text, return_assistant_tokens_mask=True, return_dict=True
@@ -220,25 +242,28 @@ def test_answers_and_their_end_tokens_are_learned_and_nothing_else(folder, name,
     chosen = templates.resolve(name, tokenizer)
     first, second = (TALK[turn].content + end for turn in (1, 3))
     assert learned(encode(TALK, chosen, tokenizer), tokenizer) == first + second
-    assert learned(encode(TALK, chosen, tokenizer, supervise="last"), tokenizer) == second
-    assert all(encode(TALK, chosen, tokenizer, supervise="all").supervised)
+    assert learned(encode(TALK, chosen, tokenizer, Policy(supervise="last")), tokenizer) == second
+    assert all(encode(TALK, chosen, tokenizer, Policy(supervise="all")).supervised)
     assert tokenizer.backend.token_to_id(end) in stop_tokens(chosen, tokenizer)
 
 
 def test_tokens_for_the_preview_carry_their_text_place_and_part(tiny):
     encoded = encode(TALK[:2], templates.load("default"), tiny)
-    assert "".join(token.text for token in encoded.tokens if token.supervised).startswith(" I am Miro")
-    assert {token.role for token in encoded.tokens} == {"assistant", "prompt"}
+    told = [(token.text, token.role, token.reason) for token in encoded.tokens]
+    assert told[:8] == [*((letter, "template", "template") for letter in "Human: "), ("W", "user", "asked")]
+    assert told[-2:] == [("</s>", "assistant", "end"), ("\n", "template", "template")]
+    answered = "".join(text for text, _, reason in told if reason == "answer")
+    assert answered.startswith(" I am Miro")
     assert all(encoded.text[token.start : token.end] == token.text for token in encoded.tokens)
     assert [token.supervised for token in encoded.tokens] == encoded.supervised
 
 
 def test_the_cutoff_takes_tokens_from_the_end(tiny):
     whole = encode(TALK, templates.load("default"), tiny)
-    cut = encode(TALK, templates.load("default"), tiny, max_length=20)
+    cut = encode(TALK, templates.load("default"), tiny, Policy(max_length=20))
     assert (whole.truncated, cut.truncated) == (False, True)
     assert cut.input_ids == whole.input_ids[:20] and len(cut.supervised) == 20
-    assert encode(TALK, templates.load("default"), tiny, max_length=len(whole.input_ids)) == whole
+    assert encode(TALK, templates.load("default"), tiny, Policy(max_length=len(whole.input_ids))) == whole
 
 
 def test_plain_text_is_learned_whole_with_an_end_token(tiny):
@@ -254,14 +279,14 @@ def test_plain_text_begins_with_the_start_token_where_the_tokenizer_puts_one(tok
 def test_a_system_text_is_for_conversations_that_have_none(tiny):
     chosen = templates.load("zephyr")
     own = (Message("system", "Mine."), *TALK)
-    assert encode(TALK, chosen, tiny, system="Yours.").text.startswith("<|system|>\nYours.</s>")
-    assert encode(own, chosen, tiny, system="Yours.").text == encode(own, chosen, tiny).text
+    assert encode(TALK, chosen, tiny, Policy(system="Yours.")).text.startswith("<|system|>\nYours.</s>")
+    assert encode(own, chosen, tiny, Policy(system="Yours.")).text == encode(own, chosen, tiny).text
 
 
 def test_text_that_holds_the_marks_of_the_program_is_kept(tiny):
     talk = (Message("user", "a\ufdd0b\ufdd1"), Message("assistant", "c\ufdd0d"))
     encoded = encode(talk, templates.load("default"), tiny)
-    assert encoded.text == "Human: a\ufdd0b\ufdd1\nAssistant: c\ufdd0d</s>\n"
+    assert encoded.text == "Human: a\ufdd0b\ufdd1</s>\nAssistant: c\ufdd0d</s>\n"
     assert learned(encoded, tiny) == " c\ufdd0d</s>"
 
 
@@ -285,7 +310,7 @@ def test_f32_without_an_end_token_only_the_whole_text_can_be_learned(tiny):
     text += "{% if add_generation_prompt %}assistant:{% endif %}"
     with pytest.raises(TemplateError, match=r"no end token.*template\.supervise to all"):
         encode(TALK, template(text), tiny)
-    assert all(encode(TALK, template(text), tiny, supervise="all").supervised)
+    assert all(encode(TALK, template(text), tiny, Policy(supervise="all")).supervised)
 
 
 def test_the_next_turns_opening_is_no_end_token(tiny):
@@ -299,7 +324,7 @@ def test_a_generation_prompt_that_is_not_written_in_training_is_refused(tiny):
     text = "{% for m in messages %}<turn>{{ m.role }}:{{ m.content }}</s>{% endfor %}"
     text += "{% if add_generation_prompt %}<turn>bot:{% endif %}"
     with pytest.raises(TemplateError, match="does not follow"):
-        encode(TALK, template(text), tiny, supervise="last")
+        encode(TALK, template(text), tiny, Policy(supervise="last"))
 
 
 def test_f32_a_template_that_rewrites_earlier_turns_is_refused_for_them_but_not_for_the_last(tiny):
@@ -310,7 +335,7 @@ def test_f32_a_template_that_rewrites_earlier_turns_is_refused_for_them_but_not_
     )
     with pytest.raises(TemplateError, match="answer 1 does not follow"):
         encode(TALK, template(text), tiny)
-    assert learned(encode(TALK, template(text), tiny, supervise="last"), tiny) == f"{TALK[3].content}</s>"
+    assert learned(encode(TALK, template(text), tiny, Policy(supervise="last")), tiny) == f"{TALK[3].content}</s>"
 
 
 def test_a_special_token_that_the_tokenizer_lacks_is_named():
