@@ -48,12 +48,17 @@ class Choice:
 @cache
 def detect() -> Hardware:
     """Look at this machine once. CUDA_VISIBLE_DEVICES="" hides a GPU."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     memory = psutil.virtual_memory().total / GIB
     name, gpu_memory, capability = _first_gpu()
     if name:
         return Hardware(cores, memory, name, gpu_memory, bf16=capability >= 8.0)
     return Hardware(cores, memory, bf16=_cpu_has_bf16())
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def thread_environment() -> dict[str, str]:

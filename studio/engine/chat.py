@@ -15,13 +15,12 @@ from peft import PeftModel
 from studio import hardware
 from studio.data.example import Message
 from studio.engine.generate import BASE, Request, decode
-from studio.engine.models.load import check_base, load_base, load_tokenizer
+from studio.engine.models.load import check_base, load_base, load_tokenizer, template_of
 from studio.engine.models.resolve import resolve
 from studio.engine.trained import with_adapter
 from studio.errors import ServingError, unknown
 from studio.specs import ModelSpec, QuantizationSpec, Sampling, TrainSpec
-from studio.templates import AUTO, TextTokenizer, generation_prompt, stop_tokens
-from studio.templates import resolve as resolve_template
+from studio.templates import Template, TextTokenizer, generation_prompt, stop_tokens
 
 
 @dataclass
@@ -56,6 +55,7 @@ class Chat:
         self._model = _Held(load_base(self.folder, dtype=dtype, quantization=quantization).eval())
         self._runs: dict[str, TrainSpec] = {}
         self._keys: dict[str, str] = {}
+        self._templates: dict[str, Template] = {}
 
     @property
     def names(self) -> list[str]:
@@ -68,8 +68,9 @@ class Chat:
         check_base(adapter, self.folder)
         # PEFT uses an adapter's name as a module's name, where a dot would be a path
         key = f"run{len(self._runs)}"
+        template = template_of(adapter, trained.template.name, self._text_tokenizer)
         self._model.model = with_adapter(self._model.model, adapter, key)
-        self._runs[name], self._keys[name] = trained, key
+        self._runs[name], self._keys[name], self._templates[name] = trained, key, template
 
     def request(self, turn: Turn) -> Request:
         """The turn as tokens, under the template and system text of its run.
@@ -80,7 +81,7 @@ class Chat:
         if turn.model not in self.names:
             raise ServingError(unknown("model", turn.model, self.names))
         run = self._runs.get(turn.model)
-        template = resolve_template(run.template.name if run else AUTO, self._text_tokenizer)
+        template = self._templates[turn.model] if run else self._text_tokenizer.own_template
         prompt = generation_prompt(
             turn.messages, template, self._text_tokenizer, system=run.template.system if run else None
         )

@@ -17,7 +17,7 @@ from studio import hardware
 from studio.data.example import Message
 from studio.engine.callbacks import Keeper, Reporter, Sampler, Stopper, complete_checkpoints
 from studio.engine.methods import peft_config
-from studio.engine.models.load import load_base, load_tokenizer, record_base
+from studio.engine.models.load import load_base, load_tokenizer, record_origin, template_of
 from studio.engine.models.quantize import keep_trainable
 from studio.engine.models.resolve import resolve
 from studio.engine.rows import Rows, prepare
@@ -55,7 +55,7 @@ def train(
     base = resolve(spec.model.name, spec.model.revision, progress=phases(emit))
     _refuse_cutoff_beyond(spec, base)
     tokenizer, text_tokenizer = load_tokenizer(base)
-    template = resolve_template(spec.template.name, text_tokenizer)
+    template = _template(spec, text_tokenizer, checkpoints)
     with _scratch(checkpoints.with_name(".rows")) as place:
         rows = prepare(spec, text_tokenizer, template, emit, place=place, stopping=stopping)
         if rows is None:
@@ -83,7 +83,7 @@ def train(
                 Keeper(
                     checkpoints,
                     spec.training.save_total_limit,
-                    lambda folder: record_base(folder, base, spec.model.name),
+                    lambda folder: record_origin(folder, base, spec.model.name, template),
                     emit,
                 ),
             ],
@@ -99,8 +99,15 @@ def train(
         if trainer.state.global_step < trainer.state.max_steps:
             return None
         emit(Phase(name="save"))
-        _save(trainer, adapter, base, spec)
+        _save(trainer, adapter, lambda folder: record_origin(folder, base, spec.model.name, template))
         return adapter
+
+
+def _template(spec: TrainSpec, tokenizer: TextTokenizer, checkpoints: Path) -> Template:
+    """A run that goes on keeps the template that it began with."""
+    found = complete_checkpoints(checkpoints)
+    name = spec.template.name
+    return template_of(found[-1][1], name, tokenizer) if found else resolve_template(name, tokenizer)
 
 
 @contextmanager
@@ -213,11 +220,11 @@ def _total_steps(trainer: Any) -> int:
     return math.ceil(per_epoch * trainer.args.num_train_epochs)
 
 
-def _save(trainer: Any, adapter: Path, base: Path, spec: TrainSpec) -> None:
+def _save(trainer: Any, adapter: Path, finish: Callable[[Path], None]) -> None:
     """Write the adapter beside its place, then move it there, so that it is whole or absent."""
     scratch = adapter.with_name(f".{adapter.name}")
     shutil.rmtree(scratch, ignore_errors=True)
     trainer.save_model(str(scratch))
-    record_base(scratch, base, spec.model.name)
+    finish(scratch)
     shutil.rmtree(adapter, ignore_errors=True)
     scratch.replace(adapter)

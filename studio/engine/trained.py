@@ -12,14 +12,13 @@ from peft import PeftConfig, PeftModel, PeftModelForCausalLM
 from safetensors import SafetensorError
 
 from studio import hardware
-from studio.engine.models.load import check_base, load_base, load_tokenizer
+from studio.engine.models.load import check_base, load_base, load_tokenizer, template_of
 from studio.engine.models.memory import fits
 from studio.engine.models.resolve import resolve
 from studio.errors import ModelError
 from studio.events import Emit, Note, Phase
 from studio.specs import TrainSpec
 from studio.templates import Template, TextTokenizer
-from studio.templates import resolve as resolve_template
 
 ADAPTER = "adapter"
 """The name under which the run's adapter is loaded."""
@@ -46,7 +45,7 @@ def open_trained(spec: TrainSpec, adapter: Path, emit: Emit, *, dtype: str | Non
     base = resolve(spec.model.name, spec.model.revision, progress=phases(emit))
     check_base(adapter, base)
     tokenizer, text_tokenizer = load_tokenizer(base)
-    template = resolve_template(spec.template.name, text_tokenizer)
+    template = template_of(adapter, spec.template.name, text_tokenizer)
     emit(Phase(name="load"))
     chosen = dtype or hardware.choices(spec, hardware.detect())["model.dtype"].value
     quantization = None

@@ -17,15 +17,26 @@ _MOST = 512 * 1024**2
 def send(stream: BinaryIO, value: Any) -> None:
     """Raises: OSError: nobody reads any more. ValueError: it is too long, or no JSON."""
     # only ASCII: a text may hold half of a surrogate pair, which UTF-8 cannot
-    data = json.dumps(value).encode("ascii")
-    if len(data) > _MOST:
-        raise ValueError(f"{len(data):,} bytes are more than the {_MOST:,} that one frame may have")
-    stream.write(_LENGTH.pack(len(data)) + data)
-    stream.flush()
+    send_bytes(stream, json.dumps(value).encode("ascii"))
 
 
 def receive(stream: BinaryIO) -> Any:
     """The next value; None where the other side is gone. Raises: ValueError: it is no frame."""
+    data = receive_bytes(stream)
+    return None if data is None else json.loads(data)
+
+
+def send_bytes(stream: BinaryIO, data: bytes) -> None:
+    """Raises: OSError: nobody reads any more. ValueError: it is too long."""
+    if len(data) > _MOST:
+        raise ValueError(f"{len(data):,} bytes are more than the {_MOST:,} that one frame may have")
+    stream.write(_LENGTH.pack(len(data)))
+    stream.write(data)
+    stream.flush()
+
+
+def receive_bytes(stream: BinaryIO) -> bytes | None:
+    """What the next frame holds; None where the other side is gone. Raises: ValueError: it is no frame."""
     head = stream.read(_LENGTH.size)
     if len(head) < _LENGTH.size:
         return None
@@ -33,4 +44,4 @@ def receive(stream: BinaryIO) -> Any:
     if length > _MOST:
         raise ValueError(f"a frame of {length:,} bytes is longer than the {_MOST:,} that one may have")
     data = stream.read(length)
-    return json.loads(data) if len(data) == length else None
+    return data if len(data) == length else None

@@ -71,17 +71,18 @@ def _written(template: jinja2.Template, values: Mapping[str, Any], most: int) ->
 
 @lru_cache(maxsize=128)
 def _compiled(text: str) -> jinja2.Template:
-    _parsed(text)
+    tree = _parsed(text)
     try:
-        return environment().from_string(text)
+        return environment().from_string(tree)
     except SyntaxError as error:  # of the Python that Jinja makes of it, such as loops in loops in loops
         raise jinja2.TemplateSyntaxError(error.msg, 1) from error
 
 
 def _names(text: str) -> list[str]:
     """Variables that the template reads and does not set. Raises: jinja2.TemplateSyntaxError."""
-    _compiled(text)
-    return sorted(jinja2.meta.find_undeclared_variables(_parsed(text)) - {*environment().globals})
+    found = jinja2.meta.find_undeclared_variables(_parsed(text))
+    _compiled(text)  # which finds what reading alone does not
+    return sorted(found - {*environment().globals})
 
 
 def _parsed(text: str) -> jinja2.nodes.Template:

@@ -11,6 +11,11 @@ import re
 from studio.errors import TemplateError
 from studio.templates.quoting import Span
 from studio.templates.talk import THOUGHT, Talk
+from studio.templates.twins import twin
+
+
+class NoEnd(TemplateError):
+    """A template writes nothing after an answer at which the model could stop."""
 
 
 def answers(talk: Talk, *, only_last: bool = False) -> list[Span]:
@@ -50,10 +55,15 @@ def _found_by_prefix(talk: Talk, turn: int) -> Span:
             trailing = said[len(said.rstrip()) :]
             return len(prompt), _end_after(talk, end + len(trailing) * text.startswith(trailing, end))
     which = sum(message.role == "assistant" for message in talk.messages[: turn + 1])
+    alike = twin(talk.template, talk.tokenizer.specials)
+    hint = (
+        f"Choose template '{alike.name}', which writes the same text and has marks"
+        if alike
+        else "Choose a template with marks, such as chatml"
+    )
     raise TemplateError(
         f"Template '{talk.template.name}' has no generation marks, and answer {which} does not follow in the whole "
-        "conversation on what the model sees before it answers. Choose a template with marks, such as chatml, or "
-        "set template.supervise to last or all."
+        f"conversation on what the model sees before it answers. {hint}, or set template.supervise to last or all."
     )
 
 
@@ -65,7 +75,16 @@ def _with_end(talk: Talk, span: Span) -> Span:
     ends = (*talk.template.stop, *talk.tokenizer.special_strings)
     if text[begin:written].endswith(ends) and all(stop != written for _, stop in cited):
         return begin, written
+    if talk.template.origin == "shipped" and _ends_a_turn_only(talk, end):
+        return begin, end
     return begin, _end_after(talk, end)
+
+
+def _ends_a_turn_only(talk: Talk, place: int) -> bool:
+    """Whether a special token follows at which no model is stopped: so gpt-oss ends all but the last answer."""
+    text = talk.whole.text
+    follows = any(text.startswith(end, place) for end in talk.tokenizer.special_strings)
+    return follows and not text.startswith(_ends(talk), place)
 
 
 def _end_after(talk: Talk, place: int) -> int:
@@ -103,8 +122,8 @@ def _ends(talk: Talk) -> tuple[str, ...]:
     return tuple(end for end in (*talk.template.stop, eos) if end)
 
 
-def _endless(talk: Talk) -> TemplateError:
-    return TemplateError(
+def _endless(talk: Talk) -> NoEnd:
+    return NoEnd(
         f"Template '{talk.template.name}' writes no end token after an answer, so the model would not learn to stop. "
         "Choose another template, such as chatml, or set template.supervise to all."
     )

@@ -173,7 +173,7 @@ def _ended(name: str, took_too_long: bool, limit_s: float) -> Unfinished:
 def _unstartable(reason: str) -> StudioError:
     return StudioError(
         f"The process in which strangers' templates are written cannot be started: {reason}. See that "
-        f"{sys.executable} can be run and that memory is free, or choose one of the templates that come with the studio."
+        f"{sys.executable} can be run and that memory is free, or choose a template that comes with the studio."
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from studio.errors import StudioError, TemplateError, unknown
+from studio.errors import TemplateError, unknown
 from studio.home import NAME, SHIPPED_TEMPLATES, checked_name, home, write_atomically
 from studio.templates.rendering import HEADER, Origin, Template, variables
 

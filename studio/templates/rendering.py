@@ -22,7 +22,8 @@ MAX_CHARACTERS = 16 * 1024**2
 
 HEADER = re.compile(r"\s*\{#-?(.*?)-?#\}\s*", re.DOTALL)
 MARK = re.compile(r"(\{%[-+]?\s*)(end)?generation(\s*[-+]?%\})")
-
+_QUOTED = re.compile(r"[\\']")
+_UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 Origin = Literal["shipped", "own", "model"]
 
@@ -52,6 +53,15 @@ class Template:
         """The text without our header and marks, for other programs: the same output from any chat-template engine."""
         body = HEADER.sub("", self.text, count=1) if self.title else self.text
         return MARK.sub(lambda m: f"{m[1]}{'endif' if m[2] else 'if true'}{m[3]}", body)
+
+    def portable_with(self, system: str | None) -> str:
+        """The portable text, which also adds a system text to a conversation that has none: that of a training run."""
+        if not system:
+            return self.portable
+        turn = f"{{'role': 'system', 'content': {_literal(system)}}}"
+        lacking = "not messages or messages[0]['role'] != 'system'"
+        # the line break belongs to the tag, so what follows stands at the beginning of a line as it did before
+        return f"{{% if {lacking} %}}{{% set messages = [{turn}] + messages %}}{{% endif %}}\n{self.portable}"
 
 
 class Refusal(TemplateError):
@@ -85,6 +95,12 @@ def with_system(messages: Sequence[Message], system: str | None) -> tuple[Messag
     if not system or (messages and messages[0].role == "system"):
         return tuple(messages)
     return (Message("system", system), *messages)
+
+
+def _literal(text: str) -> str:
+    """A text as Jinja writes it: in single quotes, which nothing in it can end."""
+    escaped = _QUOTED.sub(r"\\\g<0>", text)
+    return f"'{_UNSEEN.sub(lambda found: found[0].encode('unicode_escape').decode(), escaped)}'"
 
 
 def parsed_tools(tools: str) -> list[Any] | None:

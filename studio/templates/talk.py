@@ -32,8 +32,9 @@ class Talk:
 
     def __init__(self, template: Template, messages: tuple[Message, ...], tools: str, tokenizer: TextTokenizer):
         """Raises: TemplateError: the template has no place for tools that the conversation holds."""
-        self.template, self.messages, self.tools, self.tokenizer = template, messages, tools, tokenizer
         tool_places.check(template, messages, tools, tokenizer)
+        messages = tool_places.with_thoughts(template, messages, tokenizer.specials)
+        self.template, self.messages, self.tools, self.tokenizer = template, messages, tools, tokenizer
         self._values: list[dict[str, Any]] = as_values(messages)
         self._tools = parsed_tools(tools)
         self._marks_answers = MARK.search(template.text) is not None

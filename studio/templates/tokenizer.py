@@ -31,9 +31,10 @@ SPECIALS = ("bos_token", "eos_token", "pad_token", "unk_token")
 class TextTokenizer:
     """A `tokenizers.Tokenizer` with the strings of its special tokens and the model's own chat template."""
 
-    def __init__(self, backend: Tokenizer, specials: Mapping[str, str], chat_template: str | None = None):
-        """backend: copied, because another user may set truncation or padding on it. specials: such as eos_token."""
-        self.backend = Tokenizer.from_str(backend.to_str())
+    def __init__(self, backend: Tokenizer | str, specials: Mapping[str, str], chat_template: str | None = None):
+        """backend: copied, because another user may set truncation or padding on it; or its JSON. specials: such as
+        eos_token."""
+        self.backend = Tokenizer.from_str(backend if isinstance(backend, str) else backend.to_str())
         self.backend.no_truncation()
         self.backend.no_padding()
         self.specials = {name: specials[name] for name in SPECIALS if specials.get(name)}
@@ -56,6 +57,7 @@ class TextTokenizer:
             raise ModelError(f"{path} cannot be read: {error}.") from error
         config = _settings(folder / "special_tokens_map.json") | _settings(folder / "tokenizer_config.json")
         specials = {name: _token_text(config.get(name)) for name in SPECIALS}
+        backend = _renamed(backend, config)
         _add_configured(backend, config, specials)
         return cls(backend, specials, _chat_template(folder, config))
 
@@ -210,6 +212,30 @@ def _settings(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{path} cannot be read: {error}.") from error
     return values if isinstance(values, dict) else {}
+
+
+def _renamed(backend: Tokenizer, config: Mapping[str, Any]) -> Tokenizer:
+    """With the names that the config gives to words of the vocabulary, where these are only placeholders.
+
+    InternLM 2 calls its word 92543, [UNUSED_TOKEN_146], <|im_start|>. transformers appends such a name to the
+    vocabulary instead, beyond the last row of the model's weights.
+    """
+    entries = config.get("added_tokens_decoder")
+    names = {
+        old: text
+        for number, entry in (entries.items() if isinstance(entries, dict) else ())
+        if str(number).isdigit() and (text := _token_text(entry))
+        if backend.token_to_id(text) is None and (old := backend.id_to_token(int(number))) is not None
+    }
+    if not names:
+        return backend
+    values = json.loads(backend.to_str())
+    vocabulary = values["model"].get("vocab")
+    merged = {"".join(pair) for pair in values["model"].get("merges", ())}
+    if not isinstance(vocabulary, dict) or merged & names.keys():
+        return backend  # a word of the language, not a placeholder
+    values["model"]["vocab"] = {names.get(word, word): number for word, number in vocabulary.items()}
+    return Tokenizer.from_str(json.dumps(values))
 
 
 def _add_configured(backend: Tokenizer, config: Mapping[str, Any], specials: Mapping[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""Whether a template has a place for tools: their descriptions, calls of them, and what they gave back.
+"""Whether a template has a place for tools (descriptions, calls, results) and for thoughts apart from the answer.
 
 A template that has none would drop them without a word, and the model would learn answers out of nothing. Not here:
 templates that are written for tools (studio.templates.library has what is shipped).
@@ -7,12 +7,14 @@ templates that are written for tools (studio.templates.library has what is shipp
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Literal
 
 from studio.data.example import Message, ToolCall
 from studio.errors import TemplateError
 from studio.templates import library
+from studio.templates.confined import Unfinished
 from studio.templates.library import AUTO
 from studio.templates.rendering import Template, render_marked
 from studio.templates.tokenizer import TextTokenizer
@@ -20,6 +22,7 @@ from studio.templates.tokenizer import TextTokenizer
 Place = Literal["tool descriptions", "tool calls", "tool results"]
 
 _CALL, _ARGUMENT, _RESULT, _TOOL = "probe_call", "probe argument", "probe result", "probe_tool"
+_THOUGHT = "probe thought"
 _ASKED = (Message("user", "Hello"),)
 _ANSWER = Message("assistant", "World")
 _CALLED = (*_ASKED, Message("assistant", "", (ToolCall(_CALL, f'{{"word": "{_ARGUMENT}"}}'),)))
@@ -50,6 +53,26 @@ def check(template: Template, messages: Sequence[Message], tools: str, tokenizer
             else "Choose a model whose own template has, with template.name auto, or remove the tools from the rows."
         )
         raise TemplateError(f"Template '{template.name}' has no place for {' and '.join(lacking)}. {hint}")
+
+
+@lru_cache(maxsize=128)
+def takes_thoughts(template: Template, specials: tuple[tuple[str, str], ...]) -> bool:
+    """Whether the template writes the thought of the last answer where the data keeps it apart from the content."""
+    return _THOUGHT in _written(template, (*_ASKED, replace(_ANSWER, thought=_THOUGHT)), specials)
+
+
+def with_thoughts(
+    template: Template, messages: tuple[Message, ...], specials: Mapping[str, str]
+) -> tuple[Message, ...]:
+    """The messages; thoughts that the template has no place for begin the answer, as models that think write them."""
+    if not any(message.thought for message in messages) or takes_thoughts(template, _frozen(specials)):
+        return messages
+    return tuple(
+        replace(message, content=f"<think>\n{message.thought}\n</think>\n\n{message.content}", thought="")
+        if message.thought
+        else message
+        for message in messages
+    )
 
 
 def _known(tokenizer: TextTokenizer) -> Iterator[Template]:
@@ -91,6 +114,8 @@ def places(template: Template, specials: tuple[tuple[str, str], ...]) -> frozens
 def _written(template: Template, messages: Sequence[Message], specials: tuple[tuple[str, str], ...]) -> str:
     try:
         return render_marked(template, messages, dict(specials), tools=_TOOLS)
+    except Unfinished:
+        raise
     except TemplateError:
         return ""
 

@@ -22,7 +22,7 @@ from studio.engine.models import resolve
 from studio.errors import JobError, SpecError, StudioError
 from studio.jobs import control
 from studio.jobs.monitor import JobView
-from studio.ui import audit_view, audits, data_rows, form, intake_view, job_panel, plots, run_panel
+from studio.ui import audit_view, audits, data_rows, form, intake_view, job_panel, plots, run_panel, template_names
 from studio.ui.audits import Audit
 from studio.ui.data_rows import Place
 from studio.ui.live_chart import figure_json, still_chart
@@ -234,8 +234,10 @@ def opened(page: Page, widgets: Widgets, dataset: Dataset, spoken: str, *, setti
 
 def _choices(widgets: Widgets, dataset: Dataset, names: list[str], spoken: str) -> Updates:
     other = [(table(spoken)["audit.no_other"], NO_OTHER), *((each, each) for each in names if each != dataset.name)]
-    kinds = [(each, each) for each in (templates.AUTO, *templates.names())]
-    return {widgets.template: gr.update(choices=kinds), widgets.against: gr.update(choices=other, value=NO_OTHER)}
+    return {
+        widgets.template: gr.update(choices=template_names.plain()),
+        widgets.against: gr.update(choices=other, value=NO_OTHER),
+    }
 
 
 def _standing(page: Page, widgets: Widgets, dataset: Dataset, spoken: str, audit: Audit | None = None) -> Updates:

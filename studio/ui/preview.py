@@ -5,6 +5,7 @@ Nothing heavy is imported, and nothing is downloaded. Not here: how it looks (st
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -18,12 +19,12 @@ from studio.errors import DataError
 from studio.templates import Encoded, Policy, Template, TextTokenizer
 from studio.templates.checking import Finding, check
 
-__all__ = ["NotHere", "Written", "example", "findings", "tokenizer", "written"]
+__all__ = ["NotHere", "Written", "as_json", "example", "findings", "tokenizer", "written"]
 
 
 @dataclass(frozen=True)
 class Written:
-    """An example as text and tokens. whole: before anything is cut. kept: what is trained on; the same where it fits."""
+    """An example as text and tokens. whole: before it is cut. kept: what is trained on; where it fits the same."""
 
     whole: Encoded
     kept: Encoded
@@ -51,7 +52,7 @@ def example(dataset: str, row: int) -> tuple[Example, int]:
     return learned, found.rows
 
 
-def written(one: Example, template: Template, reader: TextTokenizer, policy: Policy = Policy()) -> Written:
+def written(one: Example, template: Template, reader: TextTokenizer, policy: Policy) -> Written:
     """The example as a run with this policy would learn it. Raises: TemplateError: what stands in the way."""
     whole = templates.encode(one, template, reader, replace(policy, max_length=None))
     fits = policy.max_length is None or whole.total <= policy.max_length
@@ -62,3 +63,14 @@ def written(one: Example, template: Template, reader: TextTokenizer, policy: Pol
 def findings(template: Template, reader: TextTokenizer) -> tuple[Finding, ...]:
     """What is wrong with a template for a model. Kept, because the row changes more often than either."""
     return tuple(check(template, reader))
+
+
+def as_json(found: Written) -> str:
+    """Text, tokens and stop tokens, as `studio templates render --json` prints them."""
+    tokens = [
+        {"id": each.id, "text": each.text, "role": each.role, "supervised": each.supervised, "reason": each.reason}
+        for each in found.kept.tokens
+    ]
+    ids = templates.stop_tokens(found.template, found.tokenizer)
+    stop = [{"id": each, "text": found.tokenizer.decode([each])} for each in ids]
+    return json.dumps({"text": found.kept.text, "tokens": tokens, "stop": stop}, ensure_ascii=False)

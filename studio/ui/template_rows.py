@@ -80,7 +80,8 @@ def place(audit: Audit | None, kind: str, row: int, rows: int, *, begin: bool = 
     Raises: DataError: the audit's findings are damaged.
     """
     if audit is None or kind not in audit.kinds:
-        return Place(row, ALL, tuple(each for each in (row - 1, row + 1) if 1 <= each <= rows), row, rows)
+        near = (*([min(row - 1, rows)] if row > 1 else []), *([row + 1] if row < rows else []))
+        return Place(row, ALL, near, row, rows)
     found = findings.load(audit.findings, kind)
     at = found if found.ndim == 1 else found[:, 0]
     if begin:

@@ -17,15 +17,14 @@ EXCERPT = 16
 def compared(one: Written, other: Written, language: str) -> str:
     """The line as markup."""
     words = table(language)
-    equal = [_text(one.kept, other.kept), _tokens(one.kept, other.kept), _learned(one.kept, other.kept)]
-    if not any(equal):
-        told = words["template.same"]
-    else:
-        told = " ".join(
-            words[f"template.differs.{kind}"].format(**values) if values else words[f"template.equal.{kind}"]
-            for kind, values in zip(("text", "tokens", "learned"), equal, strict=True)
-        )
-    return f"<p class='compared' role='status' data-equal='{int(not any(equal))}'>{html.escape(told)}</p>"
+    differ = {"text": _text, "tokens": _tokens, "learned": _learned}
+    found = {kind: look(one.kept, other.kept) for kind, look in differ.items()}
+    alike = not any(found.values())
+    told = words["template.same"] if alike else " ".join(
+        words[f"template.differs.{kind}"].format(**values) if values else words[f"template.equal.{kind}"]
+        for kind, values in found.items()
+    )  # fmt: skip
+    return f"<p class='compared' role='status' data-equal='{int(alike)}'>{html.escape(told)}</p>"
 
 
 def _text(one: Encoded, other: Encoded) -> dict[str, str]:
@@ -46,12 +45,13 @@ def _learned(one: Encoded, other: Encoded) -> dict[str, str]:
     """By place where the tokens are the same; else the learned ones by themselves, one after the other."""
     if one.input_ids == other.input_ids:
         place = first_difference(one.supervised, other.supervised)
-        return {} if place is None else {"place": f"{place + 1:,}"}
-    ids = [
-        [number for number, on in zip(each.input_ids, each.supervised, strict=True) if on] for each in (one, other)
-    ]  # fmt: skip
-    place = first_difference(*ids)
+    else:
+        place = first_difference(_learned_ids(one), _learned_ids(other))
     return {} if place is None else {"place": f"{place + 1:,}"}
+
+
+def _learned_ids(found: Encoded) -> list[int]:
+    return [number for begin, end in found.learned for number in found.input_ids[begin:end]]
 
 
 def first_difference(one: Sequence[object], other: Sequence[object]) -> int | None:

@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
-from typing import Literal
 
 from studio.templates import Encoded, TextTokenizer, Token
 from studio.templates.checking import Finding

@@ -8,9 +8,7 @@ from studio.cli.described import learned_lines
 from studio.data import formats
 from studio.data.audit.content import Content
 from studio.data.example import Example, Message, RowFault, ToolCall
-from studio.data.formats import Detection
 from studio.data.split import key
-from studio.ui import row_view
 
 ASKED = {"role": "user", "content": "Rain?"}
 
@@ -134,7 +132,9 @@ def test_an_id_or_name_that_is_no_text_is_a_fault_at_its_place(turn, field):
 
 
 def test_rows_that_say_the_same_are_the_same_whichever_answers_they_learn():
-    one, other = (Example((Message("user", "Rain?"), Message("assistant", "No.", train=each))) for each in (None, False))
+    one, other = (
+        Example((Message("user", "Rain?"), Message("assistant", "No.", train=each))) for each in (None, False)
+    )
     thinking = Example((Message("user", "Rain?"), Message("assistant", "No.", thought="Dry.")))
     assert key(one) == key(other) != key(thinking)
     content = Content()

@@ -14,7 +14,8 @@ from studio.data.example import Message
 from studio.engine import chat as chats
 from studio.engine.chat import Chat, Turn
 from studio.engine.generate import BASE, Request, Token, complete
-from studio.engine.models.load import load_tokenizer, record_base
+from studio.engine.models.load import RECORD, load_tokenizer
+from studio.engine.models.resolve import identity
 from studio.errors import ModelError, ServingError, StudioError
 from studio.specs import ModelSpec, QuantizationSpec, Sampling, TrainSpec, parse
 from tests.engine.conftest import make
@@ -30,7 +31,8 @@ def adapter(base, place, *, seed=1, **options):
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     config = LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM", **options)
     get_peft_model(model, config).save_pretrained(place)
-    record_base(place, base, "tiny")
+    # without a template, so that each test may say which one the run has
+    (place / RECORD).write_text(json.dumps({"base": "tiny", "identity": identity(base)}), encoding="utf-8")
     return place
 
 
@@ -230,9 +232,12 @@ def test_a_conversation_beyond_the_positions_says_so_and_one_just_below_is_cut_t
 
 
 def test_a_template_that_refuses_a_conversation_says_so_before_anything_is_decoded(chat, one):
-    chat.add("a", one, trained(name="no-such-template"))
+    chat.add("a", one, trained(name="alpaca"))
+    with pytest.raises(StudioError, match="no place for tool results"):
+        chat.request(Turn("a", [*QUESTION, Message("tool", "18 degrees")]))
     with pytest.raises(StudioError, match="no-such-template"):
-        chat.request(Turn("a", QUESTION))
+        chat.add("b", one, trained(name="no-such-template"))
+    assert chat.names == ["base", "a"]
     assert chat.request(Turn("base", QUESTION)).adapter == BASE
 
 

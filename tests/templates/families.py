@@ -37,10 +37,10 @@ GENERAL: dict[str, Family] = {
     "default": Family(
         (
             Layout(
-                "LLaMA-Factory 0.9.5's default, with a space before an answer",
+                "LLaMA-Factory 0.9.5's default",
                 system="System: {}</s>\n",
                 user="Human: {}</s>\n",
-                answer="Assistant: {}</s>\n",
+                answer="Assistant:{}</s>\n",
                 prompt="Assistant:",
             ),
         ),

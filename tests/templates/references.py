@@ -79,7 +79,7 @@ class Trl:
     def cases(self, specials: Mapping[str, str]) -> Iterator[Case]:
         if not (source := self._source()):
             return
-        template = Template(self.file, source)
+        template = Template(self.file, source, origin="shipped")  # rendered in this process
         for each in CONVERSATIONS:
             for prompt in (False, True):
                 messages = each.asked if prompt else each.messages

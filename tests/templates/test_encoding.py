@@ -128,7 +128,7 @@ def test_chatml_is_internlm2_without_its_start_token():
             "request.\n\n### Instruction:\nHi\n\n### Response:\nHello</s>\n\n### Instruction:\nBye\n\n### Response:\n",
         ),
         ("zephyr", "<|user|>\nHi</s>\n<|assistant|>\nHello</s>\n<|user|>\nBye</s>\n<|assistant|>\n"),
-        ("default", "Human: Hi</s>\nAssistant: Hello</s>\nHuman: Bye</s>\nAssistant:"),
+        ("default", "Human: Hi</s>\nAssistant:Hello</s>\nHuman: Bye</s>\nAssistant:"),
     ],
 )
 def test_families_without_a_tokenizer_here_follow_their_published_layout(name, text):
@@ -253,7 +253,7 @@ def test_tokens_for_the_preview_carry_their_text_place_and_part(tiny):
     assert told[:8] == [*((letter, "template", "template") for letter in "Human: "), ("W", "user", "asked")]
     assert told[-2:] == [("</s>", "assistant", "end"), ("\n", "template", "template")]
     answered = "".join(text for text, _, reason in told if reason == "answer")
-    assert answered.startswith(" I am Miro")
+    assert answered.startswith("I am Miro")
     assert all(encoded.text[token.start : token.end] == token.text for token in encoded.tokens)
     assert [token.supervised for token in encoded.tokens] == encoded.supervised
 
@@ -286,8 +286,8 @@ def test_a_system_text_is_for_conversations_that_have_none(tiny):
 def test_text_that_holds_the_marks_of_the_program_is_kept(tiny):
     talk = (Message("user", "a\ufdd0b\ufdd1"), Message("assistant", "c\ufdd0d"))
     encoded = encode(talk, templates.load("default"), tiny)
-    assert encoded.text == "Human: a\ufdd0b\ufdd1</s>\nAssistant: c\ufdd0d</s>\n"
-    assert learned(encoded, tiny) == " c\ufdd0d</s>"
+    assert encoded.text == "Human: a\ufdd0b\ufdd1</s>\nAssistant:c\ufdd0d</s>\n"
+    assert learned(encoded, tiny) == "c\ufdd0d</s>"
 
 
 def test_marks_without_the_end_token_take_in_the_one_that_follows(tiny):
@@ -494,3 +494,26 @@ def test_a_thousand_rows_are_encoded_in_about_a_second(tokenizers):
             (Message("user", f"What is {number}? " * 10), Message("assistant", "A number. " * 20)), chosen, tokenizer
         )
     assert time.perf_counter() - start < 5
+
+
+# --- Thoughts, excluded turns, families that end otherwise ---
+
+
+def test_a_thought_that_the_template_has_no_place_for_begins_the_answer():
+    tokenizer = byte_tokenizer("<|im_start|>", "<|im_end|>")
+    talk = (Message("user", "2+2?"), Message("assistant", "4", thought="easy"))
+    written = learned(encode(talk, templates.load("chatml"), tokenizer), tokenizer)
+    assert written == "<think>\neasy\n</think>\n\n4<|im_end|>"
+    kept_apart = learned(encode(talk, templates.load("qwen3"), tokenizer), tokenizer)
+    assert kept_apart == "<think>\neasy\n</think>\n\n4<|im_end|>"
+    silent = Policy(learn_thoughts=False)
+    assert learned(encode(talk, templates.load("chatml"), tokenizer, silent), tokenizer) == "4<|im_end|>"
+    reasons = {token.reason for token in encode(talk, templates.load("chatml"), tokenizer, silent).tokens}
+    assert reasons == {"template", "asked", "thought", "answer", "end"}
+
+
+def test_an_end_at_which_the_model_is_not_stopped_is_not_learned():
+    tokenizer = byte_tokenizer("<|start|>", "<|return|>", "<|end|>", "<|message|>", "<|channel|>", "<|call|>")
+    said = learned(encode(TALK, templates.load("gpt_oss"), tokenizer), tokenizer)
+    assert "<|end|>" not in said and said.endswith("<|return|>")
+    assert said.count("<|channel|>final<|message|>") == 2

@@ -56,6 +56,13 @@ def test_calls_and_results_of_functions_are_shown():
     assert "Functions it may call" in shown and "look_up(" in shown and "Result of a function" in shown
 
 
+def test_a_thought_and_an_answer_that_is_not_trained_are_told():
+    said = {"role": "assistant", "content": "b", "reasoning_content": "<i>hm</i>", "weight": 0}
+    shown = text({"messages": [{"role": "user", "content": "a"}, said]})
+    assert "Not trained" in shown and "Thinks first" in shown and "<i>hm</i>" in shown
+    assert "Not trained" not in text({"messages": [{"role": "user", "content": "a"}, {**said, "weight": 1}]})
+
+
 def test_a_faulty_row_says_why_and_shows_what_is_in_the_file():
     shown = text({"prompt": "a", "completion": "b"}, {"prompt": "only this"})
     assert "Left out. completion: is missing" in shown

@@ -1,4 +1,4 @@
-"""The PEFT adapter alone, as `PeftModel.from_pretrained` reads it, with the tokenizer and template of the run."""
+"""The PEFT adapter alone, as `PeftModel.from_pretrained` reads it, with what the run's answers need beside it."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from studio.engine.models.load import BASE_RECORD, check_base, load_tokenizer
+from studio.engine import carried
+from studio.engine.models.load import RECORD, check_base, load_tokenizer, template_of
 from studio.engine.models.resolve import resolve
 from studio.engine.trained import phases
 from studio.errors import ExportError
 from studio.events import Emit, Phase
 from studio.specs import ExportSpec, TrainSpec
-from studio.templates import resolve as resolve_template
 
-FILES = ("adapter_config.json", "adapter_model.safetensors", BASE_RECORD)
+FILES = ("adapter_config.json", "adapter_model.safetensors", RECORD)
 
 
 def write_adapter(
@@ -26,10 +26,13 @@ def write_adapter(
     emit(Phase(name="write"))
     for name in FILES:
         if not (adapter / name).is_file():
-            if name == BASE_RECORD:
+            if name == RECORD:
                 continue  # a checkpoint has none
             raise ExportError(f"{adapter} is not a whole adapter: {name} is missing.")
         shutil.copyfile(adapter / name, folder / name)
     tokenizer, text_tokenizer = load_tokenizer(base)
-    tokenizer.chat_template = resolve_template(trained.template.name, text_tokenizer).portable
-    tokenizer.save_pretrained(folder)
+    template = template_of(adapter, trained.template.name, text_tokenizer)
+    settings = carried.generation_of(base)
+    carried.end_answers(settings, template, text_tokenizer, tokenizer.pad_token_id)
+    settings.save_pretrained(folder)
+    carried.write_tokenizer(folder, tokenizer, text_tokenizer, template, trained.template.system, emit)

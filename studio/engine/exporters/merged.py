@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from studio.data.example import Message
+from studio.engine import carried
 from studio.engine.generate import Request, complete
 from studio.engine.models.load import DTYPES, load_base
 from studio.engine.models.memory import fits
@@ -50,7 +51,7 @@ def write_merged(
     except ValueError as error:  # safe_merge found NaN or infinity
         raise ExportError(f"{adapter} cannot be merged: {error}") from error
     emit(Phase(name="write"))
-    _write(model.to(DTYPES[spec.dtype]), opened, folder)
+    _write(model.to(DTYPES[spec.dtype]), opened, folder, trained.template.system, emit)
     del model
     if stopping():
         return
@@ -76,17 +77,12 @@ def _compare(
             emit(Note(text=f"Rounded to {spec.dtype}, “{prompt}” is answered “{says}”; in fp32 it was “{said}”."))
 
 
-def _write(model: Any, opened: Trained, folder: Path) -> None:
-    stop = stop_tokens(opened.template, opened.text_tokenizer)
-    model.generation_config.eos_token_id = stop if len(stop) > 1 else stop[0]
-    model.generation_config.pad_token_id = opened.tokenizer.pad_token_id
-    model.config.pad_token_id = opened.tokenizer.pad_token_id
-    # sampling settings of the base would make two identical models answer differently
-    model.generation_config.temperature = model.generation_config.top_p = model.generation_config.top_k = None
-    model.generation_config.do_sample = False
+def _write(model: Any, opened: Trained, folder: Path, system: str | None, emit: Emit) -> None:
+    pad = opened.tokenizer.pad_token_id
+    carried.end_answers(model.generation_config, opened.template, opened.text_tokenizer, pad)
+    model.config.pad_token_id = pad
     model.save_pretrained(folder, max_shard_size="4GB")
-    opened.tokenizer.chat_template = opened.template.portable
-    opened.tokenizer.save_pretrained(folder)
+    carried.write_tokenizer(folder, opened.tokenizer, opened.text_tokenizer, opened.template, system, emit)
 
 
 def _answers(model: Any, opened: Trained, trained: TrainSpec) -> list[list[int]]:

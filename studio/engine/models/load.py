@@ -6,21 +6,24 @@ Not here: finding or fetching them (resolve, bundled), and wrapping with a new a
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from studio.engine.models.quantize import quantization_config
 from studio.engine.models.resolve import identity
 from studio.errors import ModelError
 from studio.specs import QuantizationSpec
-from studio.templates import TextTokenizer
+from studio.templates import Template, TextTokenizer
+from studio.templates import resolve as resolve_template
+from studio.templates.library import shipped
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-BASE_RECORD = "studio.json"
-"""Beside an adapter's weights: which base it belongs to. PEFT itself loads an adapter onto any base of its shape."""
+RECORD = "studio.json"
+"""Beside an adapter's weights: which base it belongs to, which PEFT itself does not ask, and the template as it was."""
 
 
 def device() -> torch.device:
@@ -31,12 +34,19 @@ def device() -> torch.device:
 def load_tokenizer(folder: Path) -> tuple[Any, TextTokenizer]:
     """transformers' tokenizer and the studio's view of the very same one.
 
-    The second is what the preview uses too, so that page and trainer cannot disagree.
+    The second is what the preview uses too, so that page and trainer cannot disagree. The first is made of it and not
+    by AutoTokenizer: the classes of transformers 5 build some tokenizers anew from their vocabulary, without what their
+    tokenizer.json says of spaces (Yi), and others want to run code out of the folder (InternLM 2).
     """
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    text_tokenizer = TextTokenizer.from_folder(folder)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(
+        folder, tokenizer_object=text_tokenizer.backend, local_files_only=True
+    )
+    # the class itself would also give token_type_ids, which models that write text do not take
+    tokenizer.model_input_names = ["input_ids", "attention_mask"]
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer, TextTokenizer.from_folder(folder)
+    return tokenizer, text_tokenizer
 
 
 def load_base(folder: Path, *, dtype: str, quantization: QuantizationSpec | None = None) -> Any:
@@ -56,9 +66,10 @@ def load_base(folder: Path, *, dtype: str, quantization: QuantizationSpec | None
         raise ModelError(f"The model in {folder} cannot be loaded: {_first_line(error)}") from error
 
 
-def record_base(adapter: Path, base: Path, name: str) -> None:
-    """Write beside an adapter which base it was trained on, and make its own config name the base, not a cache path."""
-    (adapter / BASE_RECORD).write_text(json.dumps({"base": name, "identity": identity(base)}), encoding="utf-8")
+def record_origin(adapter: Path, base: Path, name: str, template: Template) -> None:
+    """Write beside an adapter what it was trained on and with, and make its config name the base, not a cache path."""
+    record = {"base": name, "identity": identity(base), "template": asdict(template)}
+    (adapter / RECORD).write_text(json.dumps(record, ensure_ascii=False), encoding="utf-8")
     config = adapter / "adapter_config.json"
     values = json.loads(config.read_text(encoding="utf-8"))
     config.write_text(json.dumps(values | {"base_model_name_or_path": name}, indent=2), encoding="utf-8")
@@ -69,7 +80,7 @@ def check_base(adapter: Path, base: Path) -> None:
 
     Raises: ModelError: the recorded base is another one.
     """
-    record = adapter / BASE_RECORD
+    record = adapter / RECORD
     try:
         recorded = json.loads(record.read_text(encoding="utf-8"))
         name, wanted = recorded["base"], recorded["identity"]
@@ -84,6 +95,20 @@ def check_base(adapter: Path, base: Path) -> None:
             f"The adapter {adapter} belongs to {name}, and the weights in {base} are not those it was "
             "trained on. Use the base it was trained on, or train again."
         )
+
+
+def template_of(adapter: Path, name: str, tokenizer: TextTokenizer) -> Template:
+    """The template that an adapter was trained with, as it was then: a file of that name may say something else by now.
+
+    name: for an adapter that holds none, since it was not trained here. Raises: TemplateError.
+    """
+    try:
+        values = json.loads((adapter / RECORD).read_text(encoding="utf-8"))["template"]
+        kept = Template(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+    except (OSError, ValueError, LookupError, TypeError):
+        return resolve_template(name, tokenizer)
+    # only files of ours are trusted, whatever an adapter says of itself
+    return kept if kept.origin != "shipped" or kept in shipped() else replace(kept, origin="own")
 
 
 def _compute_dtype(dtype: str) -> torch.dtype:

@@ -13,7 +13,7 @@ from typing import Any
 import gradio as gr
 
 from studio.data import registry
-from studio.ui import data_add, data_audit, data_file, data_rows, dataset_view, opened, to_train
+from studio.ui import data_add, data_audit, data_file, data_rows, dataset_view, opened, template_names, to_train
 from studio.ui.data_rows import Place
 from studio.ui.page import AllWidgets, Page, guarded
 from studio.ui.texts import language, t, table
@@ -141,6 +141,7 @@ def _wire_list(page: Page, widgets: Widgets, show: Any) -> None:
         return {
             widgets.listing: dataset_view.listing(registry.every(), name, language(request)),
             widgets.problems: dataset_view.problems(registry.problems()),
+            of.audit.template: gr.update(choices=template_names.plain()),
         }
 
     def choose(event: gr.EventData, token: str, request: gr.Request) -> Updates:
@@ -149,7 +150,11 @@ def _wire_list(page: Page, widgets: Widgets, show: Any) -> None:
 
     page.on_load(first, None, widgets.shown)
     page.tabs["data"].select(
-        guarded(refreshed), of.name, [widgets.listing, widgets.problems], api_name="data_selected", **quiet
+        guarded(refreshed),
+        of.name,
+        [widgets.listing, widgets.problems, of.audit.template],
+        api_name="data_selected",
+        **quiet,
     )
     # one after the other, so that the dataset that was chosen last is shown last
     widgets.listing.select(

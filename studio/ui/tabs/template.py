@@ -1,50 +1,86 @@
 """The Template tab: one row as the model would see it, token by token, with what is learned marked.
 
-It opens with what the Train form holds. Not here: encoding (studio.templates) and markup (studio.ui.token_view).
+It opens with what the Train form holds. Not here: encoding (studio.templates), what is shown of a row
+(studio.ui.template_row), and templates that are written on the page (studio.ui.template_editor).
 """
 
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
-from studio import specs, templates
+from studio import specs
 from studio.data import registry
-from studio.engine.models.bundled import SOURCE
 from studio.errors import StudioError
-from studio.ui import fetching, preview, run_panel, to_train, token_view
+from studio.ui import (
+    fetching,
+    preview,
+    run_panel,
+    template_editor,
+    template_names,
+    template_row,
+    template_rows,
+    to_train,
+    token_view,
+)
 from studio.ui.page import AllWidgets, Page, guarded
-from studio.ui.preview import NotHere
-from studio.ui.texts import language, say, t
+from studio.ui.template_names import NO_SECOND
+from studio.ui.template_row import Asked, Draft
+from studio.ui.texts import say, t
 
 FROM_TRAIN = {
     "model": "model.name",
     "template": "template.name",
     "dataset": "data.datasets",
     "supervise": "template.supervise",
-    "system": "template.system",
+    "learn_thoughts": "template.learn_thoughts",
     "limit": "data.max_length",
+    "truncation": "data.truncation",
+    "system": "template.system",
 }
 """Which field of the Train form each of this tab's fields begins with."""
 
 SUPERVISE = ("assistant", "last", "all")
+TRUNCATION = ("cut_answer", "drop_turns", "cut_source", "drop_row")
+
+COPY = """async (json) => {
+  const told = document.querySelector("#template-copied .told");
+  const tell = (key) => told && (told.textContent = told.dataset[key]);
+  try {
+    await navigator.clipboard.writeText(json);
+    tell("done");
+  } catch {
+    // without TLS there is no clipboard; the older way asks for a selected box
+    const box = Object.assign(document.createElement("textarea"), { value: json });
+    document.body.append(box);
+    box.select();
+    tell(document.execCommand("copy") ? "done" : "failed");
+    box.remove();
+  }
+}"""
 
 
 @dataclass(frozen=True)
 class Widgets:
     """asked: what to show, by name, in the order of FROM_TRAIN.
 
-    taken: what the Train form held when it was last read. seen: the dataset that is shown. asked_anew: counts the times
-    that something else than a field asked to show the row.
+    taken: what the Train form held when it was last read. seen: the dataset and the kind of rows that are shown.
+    asked_anew: counts the times that something else than a field asked to show the row. json: what is being copied.
     """
 
     asked: dict[str, gr.components.Component]
+    second: gr.Dropdown
+    kind: gr.Dropdown
     row: gr.Number
+    position: gr.HTML
     view: gr.Radio
+    copy: gr.Button
+    copied: gr.HTML
+    json: gr.Textbox
     previous: gr.Button
     next: gr.Button
     use: gr.Button
@@ -53,28 +89,21 @@ class Widgets:
     about: gr.HTML
     tokens: gr.HTML
     raw: gr.Textbox
+    editor: template_editor.Widgets
     taken: gr.State
     seen: gr.State
     asked_anew: gr.State
 
     @property
     def inputs(self) -> list[Any]:
-        return [*self.asked.values(), self.row, self.view]
+        """What `_asked` reads, in its order."""
+        return [self.editor.draft, *self.asked.values(), self.second, self.kind, self.row, self.view]
 
     @property
     def shown(self) -> list[Any]:
-        """What `_shown` updates, in its order."""
-        return [
-            self.row,
-            self.seen,
-            self.problem,
-            self.fetch,
-            self.about,
-            self.tokens,
-            self.raw,
-            self.previous,
-            self.next,
-        ]
+        """What `_updates` updates, in its order."""
+        place = [self.row, self.kind, self.position, self.seen, self.problem, self.fetch, self.previous, self.next]
+        return [*place, self.tokens, self.about, self.raw, self.copy, *self.editor.told_of]
 
 
 def build(page: Page) -> Widgets:
@@ -83,17 +112,22 @@ def build(page: Page) -> Widgets:
     with gr.Row(elem_classes="columns"):
         with gr.Column(scale=4, min_width=320):
             asked = _build_asked(made)
-        with gr.Column(scale=7, min_width=320):
+            made["editor"] = template_editor.build()
+        with gr.Column(scale=7, min_width=320, elem_classes="in-sight"):
             _build_shown(made)
-    return Widgets(asked=asked, taken=gr.State([]), seen=gr.State(""), asked_anew=gr.State(0), **made)
+    return Widgets(asked=asked, taken=gr.State([]), seen=gr.State(None), asked_anew=gr.State(0), **made)
 
 
 def wire(page: Page, all: AllWidgets) -> None:
     """Connect the tab's events."""
     widgets: Widgets = all["template"]
     _wire_choices(page, widgets, all["train"])
-    _wire_rows(widgets)
+    _wire_rows(page, widgets)
+    _wire_copy(widgets)
     _wire_fetch(widgets)
+    template_editor.wire(
+        widgets.editor, widgets.asked["model"], widgets.asked["template"], widgets.second, widgets.asked_anew,
+    )  # fmt: skip
     to_train.wire(
         page, all["train"], widgets.use, widgets.asked.values(), list(FROM_TRAIN.values()), in_training,
         name="template_use",
@@ -101,17 +135,20 @@ def wire(page: Page, all: AllWidgets) -> None:
 
 
 def in_training(
-    model: str, template: str, dataset: str | None, supervise: str, system: str | None, limit: int | None
-) -> dict[str, Any]:
+    model: str, template: str, dataset: str | None, supervise: str, learn_thoughts: bool, limit: int | None,
+    truncation: str, system: str | None,
+) -> dict[str, Any]:  # fmt: skip
     """What the Train form holds when it is to train on what is shown."""
     datasets = [each.name for each in registry.every()]
     chosen = {
         "model": gr.update(value=model),
-        "template": gr.update(choices=_template_names(), value=template),
+        "template": gr.update(choices=template_names.plain(), value=template),
         "dataset": gr.update(choices=[(name, name) for name in datasets], value=[dataset] if dataset else []),
         "supervise": gr.update(value=supervise),
-        "system": gr.update(value=system or ""),
+        "learn_thoughts": gr.update(value=learn_thoughts),
         "limit": gr.update(value=limit),
+        "truncation": gr.update(value=truncation),
+        "system": gr.update(value=system or ""),
     }
     return {FROM_TRAIN[name]: update for name, update in chosen.items()}
 
@@ -125,26 +162,25 @@ def _build_asked(made: dict[str, Any]) -> dict[str, gr.components.Component]:
     asked: dict[str, gr.components.Component] = {}
     with gr.Row(elem_classes="form-grid"):
         asked["model"] = gr.Textbox(spec.model.name, max_lines=1, elem_id="template-model", **_texts("model.name"))
-        asked["template"] = gr.Dropdown(
-            [spec.template.name],
-            value=spec.template.name,
-            elem_id="template-name",
-            filterable=False,
-            **_texts("template.name"),
-        )
         asked["dataset"] = gr.Dropdown(
             [], value=None, label=t("template.dataset"), info=t("template.dataset_help"), elem_id="template-dataset"
         )
-        asked["supervise"] = gr.Dropdown(
-            list(SUPERVISE),
-            value=spec.template.supervise,
-            filterable=False,
-            elem_id="template-supervise",
-            **_texts("template.supervise"),
+        asked["template"] = _named("template", [spec.template.name], spec.template.name, _texts("template.name"))
+        made["second"] = _named(
+            "second", [("", NO_SECOND)], NO_SECOND, {"label": t("template.second"), "info": t("template.second_help")}
+        )
+        asked["supervise"] = _named(
+            "supervise", list(SUPERVISE), spec.template.supervise, _texts("template.supervise")
+        )  # fmt: skip
+        asked["learn_thoughts"] = gr.Checkbox(
+            spec.template.learn_thoughts, elem_id="template-thoughts", **_texts("template.learn_thoughts")
         )
         asked["limit"] = gr.Number(
             spec.data.max_length, precision=0, minimum=8, elem_id="template-limit", **_texts("data.max_length")
         )
+        asked["truncation"] = _named(
+            "truncation", list(TRUNCATION), spec.data.truncation, _texts("data.truncation")
+        )  # fmt: skip
         asked["system"] = gr.Textbox(
             spec.template.system or "", lines=2, max_lines=6, elem_id="template-system", **_texts("template.system")
         )  # fmt: skip
@@ -152,22 +188,36 @@ def _build_asked(made: dict[str, Any]) -> dict[str, gr.components.Component]:
     return {name: asked[name] for name in FROM_TRAIN}
 
 
+def _named(name: str, choices: list[Any], value: str, texts: Mapping[str, Any]) -> gr.Dropdown:
+    identity = "template-name" if name == "template" else f"template-{name}"
+    return gr.Dropdown(choices, value=value, filterable=False, elem_id=identity, **texts)
+
+
 def _build_shown(made: dict[str, Any]) -> None:
     with gr.Row(elem_classes="actions"):
+        made["kind"] = gr.Dropdown(
+            [("", template_rows.ALL)], value=template_rows.ALL, label=t("template.rows"), filterable=False,
+            elem_id="template-kind", scale=2, min_width=170,
+        )  # fmt: skip
         made["row"] = gr.Number(
             1, label=t("template.row"), precision=0, minimum=1, elem_id="template-row", scale=0, min_width=90
         )
         for name in ("previous", "next"):
             made[name] = gr.Button(t(f"template.{name}"), elem_id=f"template-{name}", scale=0, min_width=100)
-    made["view"] = gr.Radio(
-        list(token_view.VIEWS), value="text", show_label=False, container=False, elem_id="template-view"
-    )
+    made["position"] = gr.HTML("", elem_id="template-position", min_height=20)
+    with gr.Row(elem_classes="actions"):
+        made["view"] = gr.Radio(
+            list(token_view.VIEWS), value="text", show_label=False, container=False, elem_id="template-view"
+        )
+        made["copied"] = gr.HTML("", elem_id="template-copied")
+        made["copy"] = gr.Button(t("template.copy"), elem_id="template-copy", size="sm", scale=0, min_width=140)
+    made["json"] = gr.Textbox("", visible="hidden", elem_id="template-json", show_label=False)
     made["problem"] = gr.HTML("", elem_id="template-problem")
     with gr.Row(elem_classes="actions"):
         made["fetch"] = gr.Button(
             t("template.fetch"), elem_id="template-fetch", visible=False, size="sm", scale=0, min_width=160
         )
-    made["tokens"] = gr.HTML("", elem_id="template-tokens", min_height=120)
+    made["tokens"] = gr.HTML("", elem_id="template-tokens", min_height=120, js_on_load=token_view.POINT)
     made["about"] = gr.HTML("", elem_id="template-about")
     with gr.Accordion(t("template.raw_title"), open=False, elem_id="template-raw-fold", elem_classes="fold"):
         made["raw"] = gr.Textbox(
@@ -186,7 +236,7 @@ def _texts(path: str) -> dict[str, Any]:
 def _wire_choices(page: Page, widgets: Widgets, train: Any) -> None:
     fields = [train.form[path] for path in FROM_TRAIN.values()]
     asked = list(widgets.asked.values())
-    outputs = [*asked, widgets.view, widgets.taken, widgets.asked_anew]
+    outputs = [*asked, widgets.second, widgets.view, widgets.copied, widgets.taken, widgets.asked_anew]
 
     def opened(request: gr.Request) -> list[Any]:
         spec = specs.TrainSpec()
@@ -210,18 +260,17 @@ def _wire_choices(page: Page, widgets: Widgets, train: Any) -> None:
 def _value(spec: specs.TrainSpec, path: str) -> Any:
     section, _, name = path.partition(".")
     value = getattr(getattr(spec, section), name)
-    return list(value) if isinstance(value, tuple) else value or ""
+    return list(value) if isinstance(value, tuple) else "" if value is None else value
 
 
 def _offered(held: Sequence[Any], here: Sequence[Any], taken: list[Any], times: int, request: gr.Request) -> list[Any]:
     """Updates of what can be chosen, and of the values that differ from those here, so that no typing is disturbed."""
     names = [each.name for each in registry.every()]
-    kinds = [(say(f"template.supervise.{kind}", request), kind) for kind in SUPERVISE]
-    views = [(say(f"template.view.{each}", request), each) for each in token_view.VIEWS]
     choices = {
-        "template": _template_names(request),
+        "template": template_names.titled(request),
         "dataset": [(name, name) for name in names],
-        "supervise": kinds,
+        "supervise": [(say(f"template.supervise.{each}", request), each) for each in SUPERVISE],
+        "truncation": [(say(f"template.truncation.{each}", request), each) for each in TRUNCATION],
     }
     values = dict(zip(FROM_TRAIN, held, strict=True))
     values["dataset"] = _one(values["dataset"], names)
@@ -232,7 +281,15 @@ def _offered(held: Sequence[Any], here: Sequence[Any], taken: list[Any], times: 
         )
         for name, own in zip(FROM_TRAIN, here, strict=True)
     ]
-    return [*updates, gr.update(choices=views), taken, times + 1]
+    views = [(say(f"template.view.{each}", request), each) for each in token_view.VIEWS]
+    return [
+        *updates,
+        gr.update(choices=template_names.seconds(request)),
+        gr.update(choices=views),
+        _copied(request),
+        taken,
+        times + 1,
+    ]
 
 
 def _one(dataset: Any, names: Sequence[str]) -> str:
@@ -241,40 +298,40 @@ def _one(dataset: Any, names: Sequence[str]) -> str:
     return first if first in names else names[0]
 
 
-def _template_names(request: gr.Request | None = None) -> list[tuple[str, str]]:
-    """Names with titles; without a request just the names, as the Train form has them."""
-    if request is None:
-        return [(name, name) for name in (templates.AUTO, *templates.names())]
-    own = (f"{templates.AUTO} · {say('template.own', request)}", templates.AUTO)
-    return [own, *((f"{each.name} · {each.title}", each.name) for each in templates.every())]
-
-
 # --- the row
 
 
-def _wire_rows(widgets: Widgets) -> None:
+def _wire_rows(page: Page, widgets: Widgets) -> None:
     """One event for all that changes what is shown: two could answer in the other order than they were asked."""
     asked = widgets.asked
     changes = [
-        *(asked[name].input for name in ("template", "dataset", "supervise", "limit")),
+        *(asked[name].input for name in ("template", "dataset", "supervise", "learn_thoughts", "limit", "truncation")),
         *(event for name in ("model", "system") for event in (asked[name].submit, asked[name].blur)),
-        widgets.row.change, widgets.view.input, widgets.asked_anew.change,
+        widgets.second.input, widgets.kind.input, widgets.row.change, widgets.view.input, widgets.asked_anew.change,
     ]  # fmt: skip
 
-    def show(request: gr.Request, seen: str, *values: Any) -> list[Any]:
-        *held, row, view = values
-        fields = dict(zip(FROM_TRAIN, held, strict=True))
-        if not fields["dataset"]:
+    def show(request: gr.Request, seen: list[str] | None, *values: Any) -> list[Any]:
+        what = _asked(*values)
+        if not what.dataset:
             return [gr.skip()] * len(widgets.shown)  # the box for the row reports itself before the choices are there
-        return _shown(*held, row if fields["dataset"] == seen else 1, view, request, row)
+        return _updates(page, what, seen, values[-2], request)
 
     gr.on(
         changes, guarded(show), [widgets.seen, *widgets.inputs], widgets.shown, trigger_mode="always_last",
         preprocess=False, api_name="template_show", api_visibility="private", show_progress="hidden",
     )  # fmt: skip
     for button, by in ((widgets.previous, -1), (widgets.next, 1)):
-        step = f"(row) => Math.max(1, (row ?? 0) + {by})"
-        button.click(None, widgets.row, widgets.row, js=step, api_visibility="private")
+        step = template_rows.STEP.format(by=by)
+        button.click(None, [widgets.row, widgets.kind], widgets.row, js=step, api_visibility="private")
+
+
+def _asked(draft: Draft | None, *values: Any) -> Asked:
+    *held, second, kind, row, view = values
+    fields = dict(zip(FROM_TRAIN, held, strict=True))
+    draft = draft if draft is not None and draft.over == fields["template"] else None
+    return Asked.of(
+        fields, second=second or NO_SECOND, draft=draft, kind=kind or template_rows.ALL, row=_row(row), view=view
+    )
 
 
 def _row(row: Any) -> int:
@@ -282,50 +339,48 @@ def _row(row: Any) -> int:
     return max(1, int(row)) if isinstance(row, int | float) else 1
 
 
-def _shown(
-    model: str, template: str, dataset: str, supervise: Any, system: str | None, limit: Any, row: Any, view: str,
-    request: gr.Request, boxed: Any,
-) -> list[Any]:  # fmt: skip
-    """Updates of what is shown: the row, or what stands in the way. boxed: what stands in the box for the row."""
-    number, spoken = _row(row), language(request)
-    place = [gr.skip() if number == boxed or boxed in (None, "") else number, dataset]
-    limit = int(limit) if isinstance(limit, int | float) and limit >= 1 else None
-    try:
-        found = preview.written(
-            (model or "").strip(), template, dataset, number, supervise=supervise, system=(system or "").strip() or None
-        )
-    except StudioError as error:
-        return [*place, *_refused(error, model, number, request)]
-    encoded, reader = found.encoded, found.tokenizer
-    about = [
-        token_view.counts(encoded, limit, spoken),
-        token_view.legend(spoken),
-        token_view.stops(templates.stop_tokens(found.template, reader), reader, spoken),
-        token_view.notes(templates.concerns(found.template, reader)),
-    ]
+def _updates(page: Page, what: Asked, seen: list[str] | None, boxed: Any, request: gr.Request) -> list[Any]:
+    """Updates of what is shown. seen: what was shown before. boxed: what stands in the box for the row."""
+    before, kind = seen or (what.dataset, template_rows.ALL)
+    if before != what.dataset:
+        what = Asked(what.model, what.template, what.dataset, what.policy, what.second, what.draft, view=what.view)
+    found = template_row.look(page.monitor, what, request, begin=what.kind not in (kind, template_rows.ALL))
+    where = found.place
+    refused = bool(found.problem)
     return [
-        *place,
-        "",
-        gr.update(visible=False),
-        "".join(about),
-        token_view.shown(encoded, reader.special_strings, limit, view, spoken),
-        found.template.text,
-        gr.update(interactive=number > 1),
-        gr.update(interactive=number < found.rows),
+        gr.skip() if where.row == boxed or (boxed in (None, "") and where.row == 1) else where.row,
+        gr.update(choices=found.kinds, value=where.kind),
+        found.position,
+        [what.dataset, where.kind],
+        found.problem,
+        gr.update(visible=found.fetchable, interactive=True),
+        gr.update(interactive=not where.first),
+        gr.update(interactive=not where.last),
+        found.panes,
+        found.about,
+        gr.skip() if found.raw is None else found.raw,
+        gr.update(interactive=not refused),
+        *template_editor.standing(what.template, what.draft),
     ]
 
 
-def _refused(error: StudioError, model: str, row: int, request: gr.Request) -> list[Any]:
-    """What stands in the way, and for the bundled model the button that helps."""
-    absent = isinstance(error, NotHere) and error.kind != "folder"
-    if not absent:
-        told = run_panel.problem(str(error))
-    else:
-        size = f"{SOURCE.size / 1e6:.0f}"
-        text = say(f"template.not_here.{error.kind}", request, model=model, size=size)
-        told = f'<p class="note">{html.escape(text)}</p>'
-    helps = gr.update(visible=absent and error.kind == "bundled", interactive=True)
-    return [told, helps, "", "", gr.skip(), gr.update(interactive=row > 1), gr.update(interactive=True)]
+# --- a copy of what is shown
+
+
+def _wire_copy(widgets: Widgets) -> None:
+    def as_json(*values: Any) -> str:
+        return preview.as_json(template_row.first(_asked(*values)))
+
+    widgets.copy.click(
+        guarded(as_json), widgets.inputs, widgets.json, preprocess=False, trigger_mode="once",
+        api_name="template_json", api_visibility="private", show_progress="hidden",
+    ).success(None, widgets.json, None, js=COPY, api_visibility="private")  # fmt: skip
+
+
+def _copied(request: gr.Request) -> str:
+    """The place that says whether it was copied; the browser fills it in."""
+    done, failed = (html.escape(say(f"template.{key}", request)) for key in ("copied", "not_copied"))
+    return f"<p class='quiet told' role='status' data-done='{done}' data-failed='{failed}'></p>"
 
 
 # --- the bundled model
