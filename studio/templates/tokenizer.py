@@ -65,11 +65,21 @@ class TextTokenizer:
     def own_template(self) -> Template:
         """The model's own template. Raises: TemplateError: it has none, or it is not valid Jinja."""
         if not self.chat_template:
-            known = ", ".join(library.names())
-            raise TemplateError(f"This model has no chat template of its own. Choose template.name from: {known}.")
+            fit = [each.name for each in self.fitting if each.stop] or ["default", "alpaca"]
+            raise TemplateError(
+                "This model has no chat template of its own. Choose another template.name; its tokenizer knows the "
+                f"tokens of {', '.join(fit[:5])}."
+            )
         template = Template(AUTO, self.chat_template)
         variables(template)  # a fault is told at once, not with the first row
         return template
+
+    @property
+    def fitting(self) -> list[Template]:
+        """The templates of the studio whose stops are tokens here."""
+        return [
+            each for each in library.every() if all(self.backend.token_to_id(stop) is not None for stop in each.stop)
+        ]
 
     @cached_property
     def special_strings(self) -> tuple[str, ...]:

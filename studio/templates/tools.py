@@ -13,7 +13,6 @@ from typing import Literal
 
 from studio.data.example import Message, ToolCall
 from studio.errors import TemplateError
-from studio.templates import library
 from studio.templates.confined import Unfinished
 from studio.templates.library import AUTO
 from studio.templates.rendering import Template, render_marked
@@ -79,9 +78,7 @@ def _known(tokenizer: TextTokenizer) -> Iterator[Template]:
     """Templates that this tokenizer can write, the model's own first."""
     if tokenizer.chat_template:
         yield Template(AUTO, tokenizer.chat_template)
-    for each in library.every():
-        if each.stop and all(tokenizer.backend.token_to_id(stop) is not None for stop in each.stop):
-            yield each
+    yield from tokenizer.fitting
 
 
 def needed(messages: Sequence[Message], tools: str) -> list[Place]:

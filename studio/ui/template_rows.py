@@ -96,12 +96,12 @@ def told(where: Place, audit: Audit | None, language: str) -> str:
     """`3 of 312, as audited with auto, cutoff 512`, and for the browser the rows around it."""
     words = table(language)
     if where.kind == ALL:
-        text = words["template.of_rows"].format(total=f"{where.total:,}")
-        text += "" if audit else " " + words["template.no_audit"]
+        text = words["template.of_rows"].format(row=f"{where.row:,}", total=f"{where.total:,}")
+        text += "" if audit else f" {words['template.no_audit']}"
     else:
         key = "template.found" if where.number else "template.not_found"
-        text = words[key].format(number=f"{where.number:,}", total=f"{where.total:,}")
-        text += " " + _settings(audit, words)
+        text = words[key].format(row=f"{where.row:,}", number=f"{where.number:,}", total=f"{where.total:,}")
+        text += (" " if language == "en" else "") + _settings(audit, words)
     near = f" data-rows='[{','.join(map(str, where.near))}]'" if where.kind else ""
     return f"<p class='quiet position' role='status'{near}>{html.escape(text.strip())}</p>"
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from studio.data import registry
@@ -27,7 +28,7 @@ from tests.engine.test_train import Run, spec
 
 MINIMIND = CHECKOUT.parent / "shared" / "models" / "minimind2-small"
 QUESTION, ANSWER = "Who are you? 你是谁？", "I am Miro, 你好。"
-SYSTEM = "You're \"Miro\".\n{{ 7 * 7 }} {% endif %} \\n 助手"
+SYSTEM = 'You\'re "Miro".\n{{ 7 * 7 }} {% endif %} \\n 助手'
 
 
 @dataclass
@@ -107,17 +108,17 @@ def holds(trip: Trip, answer: str = ANSWER) -> None:
         assert written == trained.input_ids[: trained.learned[-1][1]], "the answer, its end token, and nothing after it"
 
 
-@pytest.mark.parametrize(
-    ("template", "system"), [("zephyr", None), ("vicuna", SYSTEM), ("llama2", SYSTEM), ("alpaca", None)]
-)
-def test_a_template_that_is_not_the_models_own_goes_along(template, system, tiny, studio_home, tmp_path):
-    holds(travel(tiny(), tmp_path, template, system, learning_rate=2e-2))
-
-
 @pytest.fixture(scope="module")
-def talker(tmp_path_factory):
-    """A tiny model whose tokenizer has the tokens of ChatGLM 3, and whose answers the next speaker's name ends."""
-    folder = make("llama", tmp_path_factory.mktemp("glm") / "glm")
+def learner(tmp_path_factory):
+    """A tiny model that can be sure of a token: the head of a random one says nothing loud enough, and is not trained.
+
+    Its tokenizer has the tokens of ChatGLM 3 too, in which the next speaker's name ends an answer.
+    """
+    folder = make("llama", tmp_path_factory.mktemp("learner") / "learner")
+    weights = load_file(folder / "model.safetensors")
+    save_file(
+        weights | {"lm_head.weight": 20 * weights["lm_head.weight"]}, folder / "model.safetensors", {"format": "pt"}
+    )
     path = folder / "tokenizer.json"
     values = json.loads(path.read_text("utf-8"))
     names = {f"⟨{n}⟩": name for n, name in enumerate(("[gMASK]", "<sop>", "<|user|>", "<|assistant|>", "<|system|>"))}
@@ -128,8 +129,15 @@ def talker(tmp_path_factory):
     return folder
 
 
-def test_an_answer_that_the_next_speaker_ends_stops_there(talker, studio_home, tmp_path):
-    trip = travel(talker, tmp_path, "chatglm3", None, learning_rate=2e-2)
+@pytest.mark.parametrize(
+    ("template", "system"), [("zephyr", None), ("vicuna", SYSTEM), ("llama2", SYSTEM), ("alpaca", None)]
+)
+def test_a_template_that_is_not_the_models_own_goes_along(template, system, learner, studio_home, tmp_path):
+    holds(travel(learner, tmp_path, template, system, learning_rate=2e-2))
+
+
+def test_an_answer_that_the_next_speaker_ends_stops_there(learner, studio_home, tmp_path):
+    trip = travel(learner, tmp_path, "chatglm3", None, learning_rate=2e-2)
     holds(trip)
     user = AutoTokenizer.from_pretrained(trip.merged).convert_tokens_to_ids("<|user|>")
     for folder in (trip.merged, trip.adapter):

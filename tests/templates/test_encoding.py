@@ -464,8 +464,10 @@ def test_a_broken_tokenizer_is_named(tmp_path, text):
 
 @published
 def test_a_model_without_template_says_what_to_choose():
-    with pytest.raises(TemplateError, match=r"no chat template of its own\. Choose .*chatml"):
+    with pytest.raises(TemplateError, match=r"no chat template of its own\. Choose .*default"):
         templates.own(FOLDERS["gpt2"])
+    with pytest.raises(TemplateError, match=r"knows the tokens of chatml, "):
+        templates.own(FOLDERS["yi"])
 
 
 @published
