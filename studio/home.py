@@ -62,6 +62,11 @@ class Home:
         return self.path / "templates"
 
     @property
+    def cache(self) -> Path:
+        """What can be made anew: nobody misses it but for the time."""
+        return self._folder("cache")
+
+    @property
     def run(self) -> Path:
         """Small files of running servers: addresses and logs."""
         return self._folder("run")

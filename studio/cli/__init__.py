@@ -16,7 +16,7 @@ from typing import Annotated
 
 import typer
 
-from studio.cli import chat, data, jobs, library, runs
+from studio.cli import chat, data, jobs, library, runs, templates
 from studio.cli.session import Session
 from studio.errors import StudioError
 
@@ -34,7 +34,7 @@ app.command()(runs.export)
 app.command()(chat.chat)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(data.app, name="data")
-app.add_typer(library.templates, name="templates")
+app.add_typer(templates.app, name="templates")
 app.add_typer(library.presets, name="presets")
 
 

@@ -67,7 +67,7 @@ def train(
         emit(Phase(name="load"))
         model = load_base(base, dtype=choices["model.dtype"].value, quantization=spec.quantization)
         keep_trainable(model)
-        tokenizer.chat_template = template.portable
+        tokenizer.chat_template = template.portable_with(spec.template.system)
         trainer = STAGES[spec.stage.kind](
             spec,
             model=model,
@@ -162,11 +162,15 @@ def _tell_about(rows: Rows, spec: TrainSpec, emit: Emit) -> None:
     for sentence in rows.told:
         emit(Note(text=sentence))
     refused = f"were refused by the template and are left out; the first because: {rows.refusal.removesuffix('.')}"
+    long = f"are longer than {spec.data.max_length} tokens"
     for what, text in (
         ("faulty", "could not be read and are left out; the Data tab lists them"),
         ("unwritable", refused),
-        ("truncated", f"are longer than {spec.data.max_length} tokens and are shortened: {spec.data.truncation}"),
-        ("skipped", f"have no supervised token within {spec.data.max_length} tokens and are left out"),
+        ("cut_answer", f"{long} and lose the end of their answer"),
+        ("cut_turns", f"{long} and lose their oldest turns"),
+        ("cut_source", f"{long} and lose the middle of what is asked"),
+        ("dropped", f"{long} and are left out"),
+        ("skipped", f"in all have no supervised token within {spec.data.max_length} tokens and are left out"),
         ("escaped", "hold special tokens of the model in what somebody wrote; they are encoded as plain text"),
     ):
         if count := rows.total(what):

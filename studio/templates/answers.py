@@ -44,13 +44,13 @@ def _found_by_prefix(talk: Talk, turn: int) -> Span:
     prompt = talk.written(until=turn, prompt=True).text
     message = talk.messages[turn]
     if message.tool_calls and text.startswith(prompt):
-        return len(prompt), _end_of_calls(talk, len(prompt))
+        return len(prompt), _end_of_calls(talk, turn, len(prompt))
     content = message.content
     for said in (content, THOUGHT.sub("", content)) if "</think>" in content else (content,):
         answer = said.strip()
         place = text.find(answer, len(prompt)) if text.startswith(prompt) else -1
         # between the two may stand a thought, but not the end of another turn
-        if place >= 0 and not any(special in text[len(prompt) : place] for special in talk.tokenizer.special_strings):
+        if place >= 0 and not any(each in text[len(prompt) : place] for each in _no_thoughts(talk)):
             end = place + len(answer)
             trailing = said[len(said.rstrip()) :]
             return len(prompt), _end_after(talk, end + len(trailing) * text.startswith(trailing, end))
@@ -65,6 +65,11 @@ def _found_by_prefix(talk: Talk, turn: int) -> Span:
         f"Template '{talk.template.name}' has no generation marks, and answer {which} does not follow in the whole "
         f"conversation on what the model sees before it answers. {hint}, or set template.supervise to last or all."
     )
+
+
+def _no_thoughts(talk: Talk) -> list[str]:
+    """Special strings other than those around a thought, which some tokenizers have as special ones."""
+    return [each for each in talk.tokenizer.special_strings if each not in ("<think>", "</think>")]
 
 
 def _with_end(talk: Talk, span: Span) -> Span:
@@ -102,8 +107,11 @@ def _end_after(talk: Talk, place: int) -> int:
     return found[0]
 
 
-def _end_of_calls(talk: Talk, begin: int) -> int:
-    """Where the end token ends that follows on calls of tools, which each template writes in its own way."""
+def _end_of_calls(talk: Talk, turn: int, begin: int) -> int:
+    """Where the end token ends that follows on calls of tools, which each template writes in its own way.
+
+    If it is none that ends answers too, it is the special token with which the next turn begins.
+    """
     text, taken = talk.whole.text, {start for start, _ in talk.whole.cited}
     ends = [
         (found.start(), found.end())
@@ -111,9 +119,13 @@ def _end_of_calls(talk: Talk, begin: int) -> int:
         for found in re.finditer(re.escape(end), text[begin:])
         if begin + found.start() not in taken
     ]
-    if not ends:
+    if ends:
+        return begin + min(ends)[1]
+    written = talk.written(until=turn + 1).text
+    following = (each for each in talk.tokenizer.special_strings if text.startswith(each, len(written)))
+    if not text.startswith(written) or (end := next(following, None)) is None:
         raise _endless(talk)
-    return begin + min(ends)[1]
+    return len(written) + len(end)
 
 
 def _ends(talk: Talk) -> tuple[str, ...]:

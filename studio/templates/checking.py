@@ -246,8 +246,15 @@ def _prompts(probe: _Probe, one: str) -> Iterator[Finding]:
 def _ends(probe: _Probe, one: str, tokenizer: TextTokenizer | None) -> Iterator[Finding]:
     """Whether answers can be found, and end."""
     if tokenizer is None:
-        after = one.rpartition(_ANSWERED.content)[2]
-        if not after.strip() and not _closed_by_next(probe):
+        _, found, after = one.rpartition(_ANSWERED.content)
+        if not found and not MARK.search(probe.template.text):
+            yield Finding(
+                "no_answers",
+                "error",
+                f"{probe.name} does not write an answer as it is and does not mark it, so it cannot be found. Put "
+                "{% generation %} and {% endgeneration %} around it, with its end token.",
+            )
+        if found and not after.strip() and not _closed_by_next(probe):
             yield Finding(
                 "no_end",
                 "error",

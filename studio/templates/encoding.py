@@ -7,12 +7,12 @@ Not here: where answers stand in a text (answers), how what is too long is cut (
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
-from itertools import pairwise
+from itertools import islice, pairwise
 from operator import itemgetter
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 from studio.data.example import Example, Message
 from studio.errors import TemplateError
@@ -24,6 +24,10 @@ from studio.templates.quoting import Span
 from studio.templates.rendering import Template, with_system
 from studio.templates.talk import THOUGHT, Talk
 from studio.templates.tokenizer import TextTokenizer
+
+T = TypeVar("T")
+_AT_ONCE = 64
+"""Examples of which encode_all() writes the texts before it tokenises them."""
 
 Supervise = Literal["assistant", "last", "all"]
 Role = Literal["system", "user", "assistant", "tool", "template", "text"]
@@ -58,7 +62,10 @@ class Policy:
 
 
 class Token(NamedTuple):
-    """A token for display. text: the characters it stands for; several tokens may share a character."""
+    """A token for display.
+
+    text: the characters it stands for, empty for the second and later ones of those that share a character.
+    """
 
     id: int
     text: str
@@ -115,11 +122,14 @@ class Encoded:
         return list(self._told(parts, starts))
 
     def _told(self, parts: Sequence[tuple[int, int, Role, Reason]], starts: Sequence[int]) -> Iterator[Token]:
-        for number, (start, end), on in zip(self.input_ids, self.offsets, self.supervised, strict=True):
+        shown = (-1, -1)
+        for number, span, on in zip(self.input_ids, self.offsets, self.supervised, strict=True):
+            start, end = span
             place = bisect_left(starts, start + 1) - 1
             inside = place >= 0 and start < parts[place][1]
             role, reason = parts[place][2:] if inside else ("template", "text" if on else "template")
-            yield Token(number, self.text[start:end], start, end, role, on, reason)
+            yield Token(number, "" if span == shown else self.text[start:end], start, end, role, on, reason)
+            shown = span
 
 
 def encode(
@@ -132,10 +142,50 @@ def encode(
     Raises: TemplateError: the template cannot write the conversation, has no place for its tools, or does not show
         where its answers are.
     """
+    return _finished(_begun(example, template, tokenizer, policy), tokenizer, policy)
+
+
+def encode_all(
+    examples: Iterable[Example], template: Template, tokenizer: TextTokenizer, policy: Policy
+) -> Iterator[Encoded | TemplateError | MemoryError]:
+    """encode() of each, or what it raises: a fifth quicker than one by one.
+
+    Tables of a tokenizer and programs of a template drive each other out of a core's cache, so some texts are written,
+    then all of them are tokenised.
+    """
+    rest = iter(examples)
+    while some := list(islice(rest, _AT_ONCE)):
+        begun = [_tried(partial(_begun, example, template, tokenizer, policy)) for example in some]
+        tokenizer.foresee([each.whole.text for each in begun if isinstance(each, Talk) and not each.whole.cited])
+        for each in begun:
+            if isinstance(each, TemplateError | MemoryError):
+                yield each
+            else:
+                yield _tried(partial(_finished, each, tokenizer, policy))
+
+
+def _tried(step: Callable[[], T]) -> T | TemplateError | MemoryError:
+    try:
+        return step()
+    except (TemplateError, MemoryError) as error:
+        return error
+
+
+def _begun(
+    example: Example | Sequence[Message], template: Template, tokenizer: TextTokenizer, policy: Policy
+) -> Talk | str:
+    """The conversation, written; or the plain text."""
     if isinstance(example, Example) and example.text is not None:
-        return cutting.fitted(_plain_text(example.text, tokenizer), policy.max_length, policy.truncation)
+        return example.text
     messages, tools = (example.messages, example.tools) if isinstance(example, Example) else (example, "")
     talk = Talk(template, with_system(messages, policy.system), tools, tokenizer)
+    talk.whole  # noqa: B018 (it is kept)
+    return talk
+
+
+def _finished(talk: Talk | str, tokenizer: TextTokenizer, policy: Policy) -> Encoded:
+    if isinstance(talk, str):
+        return cutting.fitted(_plain_text(talk, tokenizer), policy.max_length, policy.truncation)
     return cutting.fitted(
         _conversation(talk, policy),
         policy.max_length,

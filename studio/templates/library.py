@@ -107,15 +107,21 @@ def save(name: str, text: str, *, replace: bool = True) -> Template:
 
 def remove(name: str) -> None:
     """Delete a template that was written here. Raises: TemplateError: there is none of this name."""
-    own = dict(_own())
-    if name not in own:
-        if name == AUTO or name in dict(_shipped()):
-            raise TemplateError(f"Template '{name}' was not written here, so it cannot be removed.")
-        raise TemplateError(unknown("template of yours", name, own))
+    path = own_named(name)
     try:
-        own[name].unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
     except OSError as error:
-        raise TemplateError(f"{own[name]} cannot be removed: {error.strerror}.") from error
+        raise TemplateError(f"{path} cannot be removed: {error.strerror}.") from error
+
+
+def own_named(name: str) -> Path:
+    """The file of a template that was written here. Raises: TemplateError: there is none of this name."""
+    own = dict(_own())
+    if name in own:
+        return own[name]
+    if name == AUTO or name in dict(_shipped()):
+        raise TemplateError(f"Template '{name}' was not written here, so it cannot be removed.")
+    raise TemplateError(unknown("template of yours", name, own))
 
 
 def parse(name: str, text: str, origin: Origin = "shipped") -> Template:

@@ -13,10 +13,11 @@ import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from types import TracebackType
+from typing import TypeVar
 
 import orjson
 
@@ -34,6 +35,8 @@ from studio.templates.tokenizer import TextTokenizer
 
 BATCH = 256
 """Examples that go to a process at once: some 50 ms of work, beside which the way there and back is nothing."""
+BATCH_CHARACTERS = 2_000_000
+"""Fewer go at once where they are long."""
 FEW = 2000
 """Up to so many examples are encoded in this process: it would take a second until others are ready."""
 MOST_PROCESSES = 32
@@ -55,13 +58,34 @@ class Limits:
 
     def of(self, examples: Sequence[Example]) -> float:
         """Seconds for these."""
-        return (self.batch_s if len(examples) > 1 else self.example_s) + _characters(examples) / CHARACTERS_PER_S
+        return (self.batch_s if len(examples) > 1 else self.example_s) + sum(
+            map(_characters, examples)
+        ) / CHARACTERS_PER_S
+
+
+Tag = TypeVar("Tag")
+
+
+def batches(rows: Iterable[tuple[Tag, Example]]) -> Iterator[tuple[list[Tag], list[Example]]]:
+    """Examples in batches of a good size, with whatever is to be known of each."""
+    tags: list[Tag] = []
+    examples: list[Example] = []
+    characters = 0
+    for tag, example in rows:
+        tags.append(tag)
+        examples.append(example)
+        characters += _characters(example)
+        if len(examples) == BATCH or characters >= BATCH_CHARACTERS:
+            yield tags, examples
+            tags, examples, characters = [], [], 0
+    if examples:
+        yield tags, examples
 
 
 class Encoder:
     """Encodes batches of examples. A context: afterwards no process is left, whatever happened.
 
-    Batches are answered in any order, so take the oldest first; while `full`, take one before you submit another.
+    Where more than `ahead` batches wait, take the oldest before you submit another: more keep no process busier.
     """
 
     def __init__(
@@ -83,8 +107,7 @@ class Encoder:
         self._measured, self._limits = measured, limits
         self._count = _wanted(examples, template) if processes is None else processes
         self._unfinished = 0
-        self._waiting = 0
-        self._counting = threading.Lock()  # of _unfinished and _waiting
+        self._counting = threading.Lock()  # of _unfinished
         self._closed = False
         self._idle: queue.SimpleQueue[_Process] = queue.SimpleQueue()
         self._processes: list[_Process] = []
@@ -104,9 +127,9 @@ class Encoder:
         self.close()
 
     @property
-    def full(self) -> bool:
-        """Whether enough batches wait to keep all processes busy; more would only fill the memory."""
-        return self._waiting > 3 * self._count
+    def ahead(self) -> int:
+        """How many batches may wait, as far as that is of use."""
+        return 3 * self._count
 
     def submit(self, examples: Sequence[Example]) -> Future[Packed]:
         """Encode a batch; the result may raise Unfinished: too many examples did not finish."""
@@ -114,11 +137,7 @@ class Encoder:
             found: Future[Packed] = Future()
             found.set_result(self._here(examples))
             return found
-        with self._counting:
-            self._waiting += 1
-        future = self._threads.submit(self._there, examples)
-        future.add_done_callback(self._left)
-        return future
+        return self._threads.submit(self._there, examples)
 
     def close(self) -> None:
         """End the processes, whatever they do."""
@@ -133,10 +152,6 @@ class Encoder:
     @property
     def pids(self) -> list[int]:
         return [process.pid for process in self._processes if process.pid]
-
-    def _left(self, _: Future[Packed]) -> None:
-        with self._counting:
-            self._waiting -= 1
 
     def _here(self, examples: Sequence[Example]) -> Packed:
         packed = pack(
@@ -326,10 +341,6 @@ def _setup(template: Template, tokenizer: TextTokenizer, policy: Policy, measure
     )
 
 
-def _characters(examples: Sequence[Example]) -> int:
-    return sum(
-        len(each.text or "")
-        + len(each.tools)
-        + sum(len(turn.content) + len(turn.thought) for turn in (*each.messages, *each.chosen))
-        for each in examples
-    )
+def _characters(example: Example) -> int:
+    said = sum(len(turn.content) + len(turn.thought) for turn in example.messages)
+    return said + len(example.text or "") + len(example.tools)

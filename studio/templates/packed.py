@@ -9,16 +9,16 @@ import json
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import tee
 from typing import Any
 
 import numpy as np
 import orjson
 
 from studio.data.example import Example, Message, ToolCall
-from studio.errors import TemplateError
 from studio.templates.confined import Unfinished
 from studio.templates.cutting import CUTS
-from studio.templates.encoding import Encoded, Policy, encode
+from studio.templates.encoding import Encoded, Policy, encode, encode_all
 from studio.templates.rendering import Template
 from studio.templates.tokenizer import TextTokenizer
 
@@ -133,26 +133,18 @@ def pack(
     figures, ranges, ids = array("i"), array("i"), array("i")
     refusals: dict[int, str] = {}
     unfinished: list[int] = []
-    for place, example in enumerate(examples):
-        try:
-            encoded = encode(example, template, tokenizer, policy)
+    again, once = tee(examples)
+    for place, (example, encoded) in enumerate(zip(once, encode_all(again, template, tokenizer, policy), strict=True)):
+        if isinstance(encoded, Encoded):
+            counts = (len(encoded.input_ids), 0 if measured else len(encoded.learned), _CUTS.index(encoded.cut))
             answered = _answered(example, encoded, template, tokenizer, policy) if measured else 0
-        except MemoryError:
-            refused: TemplateError = Unfinished(
-                f"Template '{template.name}' needs more than {memory_mib:,} MiB of memory to write this row. Look for "
-                "texts or lists in it that grow in a loop, or choose another template."
-            )
-        except TemplateError as error:
-            refused = error
-        else:
-            learned = [] if measured else encoded.learned
-            counts = (len(encoded.input_ids), len(learned), _CUTS.index(encoded.cut))
             figures.extend((*counts, encoded.escaped, encoded.total, encoded.learns, answered))
             if not measured:
-                for span in learned:
+                for span in encoded.learned:
                     ranges.extend(span)
                 ids.extend(encoded.input_ids)
             continue
+        refused = _too_large(template, memory_mib) if isinstance(encoded, MemoryError) else encoded
         figures.extend(bytes(len(_COLUMNS)))
         refusals[place] = str(refused)
         if isinstance(refused, Unfinished):
@@ -165,6 +157,13 @@ def pack(
         np.array(ids, dtype=np.int32),
         refusals,
         tuple(unfinished),
+    )
+
+
+def _too_large(template: Template, memory_mib: int) -> Unfinished:
+    return Unfinished(
+        f"Template '{template.name}' needs more than {memory_mib:,} MiB of memory to write this row. Look for texts or "
+        "lists in it that grow in a loop, or choose another template."
     )
 
 

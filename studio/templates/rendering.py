@@ -51,7 +51,8 @@ class Template:
     @property
     def portable(self) -> str:
         """The text without our header and marks, for other programs: the same output from any chat-template engine."""
-        body = HEADER.sub("", self.text, count=1) if self.title else self.text
+        # of others a comment stays, because white space around it may be written
+        body = HEADER.sub("", self.text, count=1) if self.origin == "shipped" else self.text
         return MARK.sub(lambda m: f"{m[1]}{'endif' if m[2] else 'if true'}{m[3]}", body)
 
     def portable_with(self, system: str | None) -> str:

@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from tokenizers import AddedToken, Tokenizer
+from tokenizers import AddedToken, Encoding, Tokenizer
 
 from studio.errors import ModelError, TemplateError
 from studio.templates import library
@@ -39,6 +39,7 @@ class TextTokenizer:
         self.backend.no_padding()
         self.specials = {name: specials[name] for name in SPECIALS if specials.get(name)}
         self.chat_template = chat_template
+        self._foreseen: dict[str, Encoding] = {}
 
     @classmethod
     def from_folder(cls, folder: Path) -> TextTokenizer:
@@ -102,6 +103,10 @@ class TextTokenizer:
     def ids(self, text: str) -> list[int]:
         return self.backend.encode(text, add_special_tokens=False).ids
 
+    def foresee(self, texts: Iterable[str]) -> None:
+        """Tokenise texts that encode() will soon be asked for, all in one go."""
+        self._foreseen = {text: self.backend.encode(text, add_special_tokens=False) for text in texts}
+
     def encode(
         self, text: str, quoted: Sequence[Span] = (), breaks: Sequence[int] = ()
     ) -> tuple[list[int], list[Span]]:
@@ -114,7 +119,7 @@ class TextTokenizer:
         if breaks:
             found, spans = _broken(self._breakable, hidden, 0, len(text), breaks)
         else:
-            encoding = self.backend.encode(hidden, add_special_tokens=False)
+            encoding = self._foreseen.pop(hidden, None) or self.backend.encode(hidden, add_special_tokens=False)
             found, spans = encoding.ids, encoding.offsets
         if not quoted:
             return found, spans

@@ -18,6 +18,7 @@ from studio.engine.models.tokenizer import tokenizer_of as tokenizer
 from studio.errors import DataError
 from studio.templates import Encoded, Policy, Template, TextTokenizer
 from studio.templates.checking import Finding, check
+from studio.templates.facts import facts
 
 __all__ = ["NotHere", "Written", "as_json", "example", "findings", "tokenizer", "written"]
 
@@ -66,11 +67,5 @@ def findings(template: Template, reader: TextTokenizer) -> tuple[Finding, ...]:
 
 
 def as_json(found: Written) -> str:
-    """Text, tokens and stop tokens, as `studio templates render --json` prints them."""
-    tokens = [
-        {"id": each.id, "text": each.text, "role": each.role, "supervised": each.supervised, "reason": each.reason}
-        for each in found.kept.tokens
-    ]
-    ids = templates.stop_tokens(found.template, found.tokenizer)
-    stop = [{"id": each, "text": found.tokenizer.decode([each])} for each in ids]
-    return json.dumps({"text": found.kept.text, "tokens": tokens, "stop": stop}, ensure_ascii=False)
+    """What is trained on of the row, as `studio templates render --json` prints it."""
+    return json.dumps(facts(found.kept, found.template, found.tokenizer), ensure_ascii=False)

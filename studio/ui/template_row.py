@@ -119,8 +119,9 @@ class _Side:
     title: str
     template: Template | None
     found: Written | None
-    reason: str
-    wrong: tuple[Finding, ...]
+    reason: str = ""
+    wrong: tuple[Finding, ...] = ()
+    drafted: bool = False
 
 
 def _panes(asked: Asked, one: Example, reader: TextTokenizer, spoken: str) -> tuple[str, str, str | None]:
@@ -141,16 +142,22 @@ def _side(
     name: str, draft: Draft | None, one: Example, reader: TextTokenizer, policy: Policy, spoken: str
 ) -> _Side:  # fmt: skip
     drafted = draft is not None and draft.over == name
-    title = f"{draft.name} ({table(spoken)['template.editor.draft']})" if draft and drafted else name
+    title = _drafted(draft.name, spoken) if draft is not None and drafted else name
     template = None
     try:
         template = resolved(name, draft, reader)
         found = preview.written(one, template, reader, policy)
     except Unfinished as error:  # to look for more that is wrong would take as long again
-        return _Side(title, template, None, str(error), ())
+        return _Side(title, template, None, str(error), drafted=drafted)
     except TemplateError as error:
-        return _Side(title, template, None, str(error), preview.findings(template, reader) if template else ())
-    return _Side(title, template, found, "", preview.findings(template, reader))
+        wrong = preview.findings(template, reader) if template else ()
+        return _Side(title, template, None, str(error), wrong, drafted)
+    return _Side(title, template, found, wrong=preview.findings(template, reader), drafted=drafted)
+
+
+def _drafted(name: str, spoken: str) -> str:
+    word = table(spoken)["template.editor.draft"]
+    return name if name == word else f"{name} ({word})"
 
 
 def _pane(side: _Side, view: str, spoken: str, titled: bool) -> str:
@@ -168,7 +175,8 @@ def _below(sides: Sequence[_Side], reader: TextTokenizer, spoken: str) -> Iterat
             yield f"<h3 class='pane-title'>{html.escape(side.title)}</h3>"
         if side.found is not None:
             yield token_view.stops(templates.stop_tokens(side.template, reader), reader, spoken)
-        yield token_view.findings(side.wrong, spoken)
+        if not side.drafted:  # of a draft they stand below the editor
+            yield token_view.findings(side.wrong, spoken)
 
 
 def _refused(error: StudioError, model: str, request: gr.Request) -> dict[str, Any]:

@@ -135,7 +135,9 @@ class _Changing(Template):
         return self.text + "!"
 
 
-@pytest.mark.parametrize("body", ["  {% for m in messages %}{{ m.content }}{% endfor %}", "\n{{ messages[0].content }}"])
+@pytest.mark.parametrize(
+    "body", ["  {% for m in messages %}{{ m.content }}{% endfor %}", "\n{{ messages[0].content }}"]
+)
 def test_a_system_text_changes_nothing_else_in_what_a_template_writes(body, starting, tmp_path):
     template = Template("mine", body)
     _, plain, ours = carry(starting, tmp_path / "out", template, "Be brief.")
@@ -145,7 +147,9 @@ def test_a_system_text_changes_nothing_else_in_what_a_template_writes(body, star
     assert applied(plain, own, tokenize=False) == render(template, own, specials=ours.specials)
 
 
-HOSTILE = "'}}{% endif %}{{ 7 * 7 }}\\' \\n {# c #} \" {% generation %}\r\n\x00\x85\u2028 你好 🙂 {%- set messages = [] %}"
+HOSTILE = (
+    "'}}{% endif %}{{ 7 * 7 }}\\' \\n {# c #} \" {% generation %}\r\n\x00\x85\u2028 你好 🙂 {%- set messages = [] %}"
+)
 
 
 @given(st.text() | st.just(HOSTILE) | st.text("\\'\"{}%#\n\r- nuxN"))
