@@ -187,6 +187,8 @@ def _figures(report: Report) -> Iterator[tuple[str, str | None]]:
         count = getattr(report, figure)
         within = f" (among the first {report.near_rows:,} different rows)" if figure == "near_duplicates" else ""
         yield figure.removesuffix("_total").replace("_", " "), None if count is None else f"{count:,}{within}"
+    cuts = {"answer": "the end of the answer", "turns": "the oldest turns", "source": "the middle", "row": "everything"}
+    yield "cut", ", ".join(f"{count:,} lose {cuts.get(kind, kind)}" for kind, count in (report.cut or {}).items())
     classes = list((report.classes or {}).items())
     more = f" and {len(classes) - SHOWN_CLASSES} more" if len(classes) > SHOWN_CLASSES else ""
     yield "classes", ", ".join(f"{label} {count:,}" for label, count in classes[:SHOWN_CLASSES]) + more

@@ -48,6 +48,7 @@ def render(
 ) -> None:
     """Write a conversation as the text and the tokens that a model reads, and mark what is learned."""
     from studio import templates
+    from studio.templates.facts import facts
 
     example = _conversation(messages, tools)
     if model is None:
@@ -67,11 +68,11 @@ def render(
             truncation=truncation,
         )
         encoded = templates.encode(example, template, reader, policy)
-    stop = [{"id": each, "text": reader.decode([each])} for each in templates.stop_tokens(template, reader)]
+    found = facts(encoded, template, reader)
     if as_json:
-        output.emit(_facts(encoded, template, stop))
+        output.emit(found)
     else:
-        _show(encoded, stop)
+        _show(encoded, found["stop"])
 
 
 def tokenizer(model: str) -> TextTokenizer:
@@ -154,15 +155,6 @@ def _json(path: Path) -> Any:
 
 
 # --- What is printed ---
-
-
-def _facts(encoded: Encoded, template: Template, stop: list[dict[str, Any]]) -> dict[str, Any]:
-    tokens = [
-        {"id": each.id, "text": each.text, "role": each.role, "supervised": each.supervised, "reason": each.reason}
-        for each in encoded.tokens
-    ]
-    counts = {"total": encoded.total, "learned": encoded.learns, "cut": encoded.cut, "escaped": encoded.escaped}
-    return {"template": template.name, "text": encoded.text, "tokens": tokens, "stop": stop} | counts
 
 
 def _show(encoded: Encoded, stop: list[dict[str, Any]]) -> None:

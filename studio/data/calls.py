@@ -51,7 +51,7 @@ def written_calls(value: Any, place: str) -> tuple[ToolCall, ...]:
 
 
 def tools(values: Values, columns: Mapping[str, str]) -> str:
-    """The part `tools` as a JSON list of descriptions; "" where there are none.
+    """The part `tools` as a JSON list of {"type": "function", "function": …}; "" where there are none.
 
     Raises: RowFault: it is no list of objects.
     """
@@ -117,7 +117,14 @@ def _listed_tools(value: Any) -> str:
     for number, each in enumerate(found, 1):
         if not isinstance(each, dict):
             raise RowFault("", f"must be a list of descriptions of functions, but entry {number} is {kind(each)}.")
-    return _written(found, "") if found else ""
+    return _written([_function(each) for each in found], "") if found else ""
+
+
+def _function(tool: dict[str, Any]) -> dict[str, Any]:
+    """A description as chat templates expect it, with the function in an object of its own; others stay as they are."""
+    if "function" in tool or not isinstance(tool.get("name"), str) or tool.get("type", "function") != "function":
+        return tool
+    return {"type": "function", "function": {key: value for key, value in tool.items() if key != "type"}}
 
 
 def _written(value: Any, place: str) -> str:

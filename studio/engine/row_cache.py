@@ -69,6 +69,8 @@ def fetch(key: str, place: Path) -> dict[str, Any] | None:
     entry = _entries() / key
     manifest = entry / _MANIFEST
     if not manifest.is_file():
+        if entry.is_dir():  # it got its name as a whole, so somebody took that away
+            _throw_away(entry)
         return None
     try:
         about = json.loads(manifest.read_bytes())

@@ -1,12 +1,14 @@
 """Write a conversation as text by a template, and mark which tokens of it are learned.
 
     library     find, load and check the files in templates/
-    rendering   conversation -> text
+    rendering   conversation -> text; what a stranger wrote is rendered in a process of its own (confined)
+    checking    what is wrong with a template before it is used; twins finds a marked one that writes the same
     tokenizer   text -> tokens, and the model's own template
     talk        a conversation with its template and its tokenizer
     answers     where in the text the answers are
     encoding    conversation -> tokens, each learned or not, and why
     cutting     what goes where there are too many
+    many        whole datasets, in processes beside this one
 
 Not here: batches (studio.engine), and anything from transformers.
 """

@@ -72,11 +72,11 @@ def _without_middles(whole: Encoded, sources: Sequence[Span], excess: int) -> En
     place = 0
     for begin, end in ranges:
         first, last = begin + (most + 1) // 2, end - most // 2
-        # a character of several tokens goes or stays whole
-        while first < last and whole.offsets[first] == whole.offsets[first - 1]:
-            first += 1
-        while last > first and last < end and whole.offsets[last] == whole.offsets[last - 1]:
-            last -= 1
+        # a character of several tokens goes or stays whole; rather too much goes than the end of an answer
+        while begin < first < last and _share(whole.offsets, first):
+            first -= 1
+        while first < last < end and _share(whole.offsets, last):
+            last += 1
         if first < last:
             keep.append((place, first))
             place = last
@@ -88,6 +88,11 @@ def _without_middles(whole: Encoded, sources: Sequence[Span], excess: int) -> En
         learned=list(_moved(whole.learned, keep)),
         cut="source",
     )
+
+
+def _share(offsets: Sequence[Span], place: int) -> bool:
+    """Whether a token and the one before it are parts of one character."""
+    return offsets[place][0] < offsets[place - 1][1]
 
 
 def _level(lengths: Sequence[int], excess: int) -> int:

@@ -19,11 +19,12 @@ from studio.errors import TemplateError
 from studio.specs import DataSpec, TemplateSpec
 from studio.templates import cutting
 from studio.templates.answers import answers
+from studio.templates.confined import Unfinished
 from studio.templates.cutting import Cut, Truncation
 from studio.templates.quoting import Span
 from studio.templates.rendering import Template, with_system
 from studio.templates.talk import THOUGHT, Talk
-from studio.templates.tokenizer import TextTokenizer
+from studio.templates.tokenizer import Places, TextTokenizer
 
 T = TypeVar("T")
 _AT_ONCE = 64
@@ -87,7 +88,7 @@ class Encoded:
 
     text: str
     input_ids: list[int]
-    offsets: list[Span]
+    offsets: Sequence[Span]
     learned: list[Span]
     answers: list[Span]
     total: int
@@ -122,14 +123,14 @@ class Encoded:
         return list(self._told(parts, starts))
 
     def _told(self, parts: Sequence[tuple[int, int, Role, Reason]], starts: Sequence[int]) -> Iterator[Token]:
-        shown = (-1, -1)
-        for number, span, on in zip(self.input_ids, self.offsets, self.supervised, strict=True):
-            start, end = span
+        shown = 0
+        for number, (start, end), on in zip(self.input_ids, self.offsets, self.supervised, strict=True):
             place = bisect_left(starts, start + 1) - 1
             inside = place >= 0 and start < parts[place][1]
             role, reason = parts[place][2:] if inside else ("template", "text" if on else "template")
-            yield Token(number, "" if span == shown else self.text[start:end], start, end, role, on, reason)
-            shown = span
+            # a token may also begin within the last character of the one before it
+            yield Token(number, self.text[max(start, shown) : end], start, end, role, on, reason)
+            shown = max(shown, end)
 
 
 def encode(
@@ -156,7 +157,6 @@ def encode_all(
     rest = iter(examples)
     while some := list(islice(rest, _AT_ONCE)):
         begun = [_tried(partial(_begun, example, template, tokenizer, policy)) for example in some]
-        tokenizer.foresee([each.whole.text for each in begun if isinstance(each, Talk) and not each.whole.cited])
         for each in begun:
             if isinstance(each, TemplateError | MemoryError):
                 yield each
@@ -257,7 +257,8 @@ def _answers(talk: Talk, policy: Policy) -> list[tuple[int, Span]]:
     try:
         return list(zip(turns, answers(talk), strict=True))
     except TemplateError:
-        if any(talk.messages[turn].train is False for turn in turns):
+        unlearned = not policy.learn_thoughts and "</think>" in talk.whole.text
+        if unlearned or any(talk.messages[turn].train is False for turn in turns):
             raise
         # all of the text is learned, so the answers are only wanted for show
         return []
@@ -266,7 +267,7 @@ def _answers(talk: Talk, policy: Policy) -> list[tuple[int, Span]]:
 def _learned_parts(talk: Talk, spans: Sequence[tuple[int, Span]], policy: Policy) -> Iterator[tuple[int, int, bool]]:
     """Pieces of the text, ascending, and whether they are learned."""
     if policy.supervise == "all":
-        yield from _all_but(talk, spans)
+        yield from _all_but(talk, spans, policy)
         return
     for turn, (begin, end) in spans:
         if _why(talk, turn, policy) != "answer":
@@ -275,15 +276,23 @@ def _learned_parts(talk: Talk, spans: Sequence[tuple[int, Span]], policy: Policy
             yield begin, end, True
         else:
             place = begin
-            for thought in THOUGHT.finditer(talk.whole.text[begin:end]):
-                yield place, begin + thought.start(), True
-                place = begin + thought.end()
+            for start, stop in _thoughts(talk, (begin, end)):
+                yield place, start, True
+                place = stop
             yield place, end, True
 
 
-def _all_but(talk: Talk, spans: Sequence[tuple[int, Span]]) -> Iterator[tuple[int, int, bool]]:
-    """All of the text but results of tools and answers that the row excludes."""
+def _thoughts(talk: Talk, span: Span) -> list[Span]:
+    """Where in an answer the assistant thinks."""
+    begin, end = span
+    return [(begin + found.start(), begin + found.end()) for found in THOUGHT.finditer(talk.whole.text[begin:end])]
+
+
+def _all_but(talk: Talk, spans: Sequence[tuple[int, Span]], policy: Policy) -> Iterator[tuple[int, int, bool]]:
+    """All of the text but results of tools, answers that the row excludes, and thoughts that are not to be learned."""
     out = [span for turn, span in spans if talk.messages[turn].train is False]
+    if not policy.learn_thoughts:
+        out += [thought for _, span in spans for thought in _thoughts(talk, span)]
     if any(message.role == "tool" for message in talk.messages):
         out += [span for turn, span in talk.contents if talk.messages[turn].role == "tool"]
     place = 0
@@ -310,7 +319,9 @@ def _broken_at(offsets: Sequence[Span], spans: Sequence[tuple[int, Span]], every
 
 
 def _within(offsets: Sequence[Span], place: int) -> bool:
-    after = bisect_left(offsets, place, key=itemgetter(0))
+    if isinstance(offsets, Places):
+        return offsets.crossed(place)
+    after = _first(offsets, place)
     return after > 0 and offsets[after - 1][1] > place
 
 
@@ -320,6 +331,8 @@ def _prompt_ends_otherwise(template: Template, tokenizer: TextTokenizer) -> bool
     try:
         talk = Talk(template, _PROBE, "", tokenizer)
         begin, _ = answers(talk, only_last=True)[-1]
+    except Unfinished:
+        raise
     except TemplateError:
         return False
     alone, _ = tokenizer.encode(talk.whole.text[:begin])
@@ -334,8 +347,13 @@ def _joined(spans: Sequence[Span]) -> list[Span]:
 
 def _range(offsets: Sequence[Span], span: Span) -> Span:
     """The tokens that begin in a span."""
-    first = bisect_left(offsets, span[0], key=itemgetter(0))
-    return first, bisect_left(offsets, span[1], lo=first, key=itemgetter(0))
+    return _first(offsets, span[0]), _first(offsets, span[1])
+
+
+def _first(offsets: Sequence[Span], place: int) -> int:
+    if isinstance(offsets, Places):
+        return offsets.first(place)
+    return bisect_left(offsets, place, key=itemgetter(0))
 
 
 # --- For display
@@ -378,6 +396,8 @@ def _end_string(template: Template, tokenizer: TextTokenizer) -> str:
     try:
         talk = Talk(template, _PROBE, "", tokenizer)
         answer = talk.whole.text[slice(*answers(talk, only_last=True)[-1])]
+    except Unfinished:
+        raise
     except TemplateError:
         return ""
     return next((end for end in tokenizer.special_strings if answer.endswith(end)), "")

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from studio.errors import TemplateError, unknown
+from studio.errors import StudioError, TemplateError, unknown
 from studio.home import NAME, SHIPPED_TEMPLATES, checked_name, home, write_atomically
 from studio.templates.rendering import HEADER, Origin, Template, variables
 
@@ -172,6 +172,8 @@ def _tried(name: str, path: Path) -> Template | TemplateError:
         return known[1]
     except OSError as error:
         return TemplateError(f"Template {path} cannot be read: {error.strerror}.")
+    except StudioError as error:  # nothing is wrong with the file, so it is tried again next time
+        return TemplateError(f"Template '{name}' cannot be checked. {error}")
 
 
 def _parsed(name: str, path: Path) -> Template | TemplateError:

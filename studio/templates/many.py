@@ -59,7 +59,7 @@ class Limits:
     def of(self, examples: Sequence[Example]) -> float:
         """Seconds for these."""
         return (self.batch_s if len(examples) > 1 else self.example_s) + sum(
-            map(_characters, examples)
+            map(characters, examples)
         ) / CHARACTERS_PER_S
 
 
@@ -70,14 +70,14 @@ def batches(rows: Iterable[tuple[Tag, Example]]) -> Iterator[tuple[list[Tag], li
     """Examples in batches of a good size, with whatever is to be known of each."""
     tags: list[Tag] = []
     examples: list[Example] = []
-    characters = 0
+    length = 0
     for tag, example in rows:
         tags.append(tag)
         examples.append(example)
-        characters += _characters(example)
-        if len(examples) == BATCH or characters >= BATCH_CHARACTERS:
+        length += characters(example)
+        if len(examples) == BATCH or length >= BATCH_CHARACTERS:
             yield tags, examples
-            tags, examples, characters = [], [], 0
+            tags, examples, length = [], [], 0
     if examples:
         yield tags, examples
 
@@ -341,6 +341,7 @@ def _setup(template: Template, tokenizer: TextTokenizer, policy: Policy, measure
     )
 
 
-def _characters(example: Example) -> int:
+def characters(example: Example) -> int:
+    """About how long it is."""
     said = sum(len(turn.content) + len(turn.thought) for turn in example.messages)
     return said + len(example.text or "") + len(example.tools)

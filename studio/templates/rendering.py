@@ -119,6 +119,8 @@ def as_values(messages: Sequence[Message]) -> list[dict[str, Any]]:
             values.append({"role": message.role, "content": message.content})
             continue
         value = message.as_dict()
+        if message.thought:
+            value["thinking"] = message.thought  # as the templates of gpt-oss call it
         for call in value.get("tool_calls", ()):
             called += 1
             call.setdefault("id", f"call{called:05d}")  # nine letters and digits, as Mistral's templates demand

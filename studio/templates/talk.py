@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from studio.data.example import Message
 from studio.errors import TemplateError
 from studio.templates import tools as tool_places
+from studio.templates.confined import Unfinished
 from studio.templates.quoting import Marks, Span, numbered, quoted, strings, unmarked, unnumbered, unused_marks
 from studio.templates.rendering import MARK, Template, as_values, parsed_tools, render_marked
 from studio.templates.tokenizer import TextTokenizer
@@ -169,6 +170,8 @@ def closing(template: Template, tokenizer: TextTokenizer) -> str:
 def _tried(template: Template, messages: tuple[Message, ...], specials: Mapping[str, str]) -> str:
     try:
         return render_marked(template, messages, specials)
+    except Unfinished:
+        raise
     except TemplateError:
         return ""
 

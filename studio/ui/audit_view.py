@@ -121,7 +121,8 @@ def _below(line: Line, report: Report, words: Mapping[str, str]) -> str:
         against = settings.get("against")
         text = words["audit.also_in"].format(name=against) if against else words["audit.both_sides"]
     elif line.key == "truncated" and line.count:
-        text = words["audit.raise_cutoff"]
+        cuts = [words[f"audit.cut.{kind}"].format(count=f"{count:,}") for kind, count in (report.cut or {}).items()]
+        text = words["audit.separator"].join([words["audit.raise_cutoff"], *cuts])
     elif line.count is None:
         text = words[f"audit.not_looked.{line.key}"]
     return f"<span class='quiet below'>{html.escape(text)}</span>" if text else ""

@@ -117,6 +117,16 @@ def test_tools_become_one_json_list(tools):
     assert sharegpt('{"name": "a", "arguments": {}}', tools=tools).tools == json.dumps(TOOLS, ensure_ascii=False)
 
 
+@pytest.mark.parametrize("tool", [TOOLS[0]["function"], {"type": "function", **TOOLS[0]["function"]}])
+def test_a_description_of_a_function_alone_is_put_into_the_place_where_templates_look(tool):
+    assert json.loads(sharegpt('{"name": "a", "arguments": {}}', tools=[tool]).tools) == TOOLS
+
+
+def test_a_description_of_anything_else_stays_as_it_is():
+    search = {"type": "web_search", "name": "search"}
+    assert json.loads(sharegpt('{"name": "a", "arguments": {}}', tools=[search]).tools) == [search]
+
+
 @pytest.mark.parametrize("tools", ["", None, [], "[]", " ", "null"])
 def test_no_tools_are_no_tools(tools):
     assert sharegpt('{"name": "a", "arguments": {}}', tools=tools).tools == ""

@@ -172,7 +172,7 @@ def test_alpaca_joins_instruction_and_input_and_keeps_system_history_and_tools()
         Message("user", "Add.\n1 2"),
         Message("assistant", "3"),
     )
-    assert json.loads(example.tools) == [{"name": "add"}]
+    assert json.loads(example.tools) == [{"type": "function", "function": {"name": "add"}}]
 
 
 def test_alpaca_leaves_a_blank_input_out():

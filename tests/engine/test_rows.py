@@ -7,7 +7,7 @@ import pytest
 from studio.data import registry
 from studio.engine.rows import IGNORED, examples_of, prepare
 from studio.errors import DataError, TemplateError
-from studio.events import Phase
+from studio.events import Note, Phase
 from studio.specs import TrainSpec, parse
 from studio.templates import TextTokenizer, encode, load
 
@@ -54,7 +54,7 @@ def test_rows_are_those_that_are_encoded_one_by_one(added, ready, tokenizer):
     ]
     assert rows.held is None and rows.hashes == {name: registry.get(name).sha256}
     tokenized = [phase.done for phase in ready.told if isinstance(phase, Phase) and phase.name == "tokenize"]
-    assert tokenized == [200, 400, 600, 800, 1000, 1200, 1203]
+    assert tokenized == [256, 512, 768, 1024, 1203]
 
 
 def test_weights_mix_the_rows_of_each_dataset_by_share(added, ready, tokenizer):
@@ -95,6 +95,51 @@ def test_classified_and_preferred_rows_are_learned_by_their_answers(added, ready
     texts = [tokenizer.decode(ids) for ids in rows.train["input_ids"]]
     assert [text.splitlines()[-1] for text in texts] == [f"good{n}<|im_end|>" for n in range(3)]
     assert not any("bad" in text for text in texts)
+
+
+def test_what_long_rows_lose_is_counted_by_kind(added, ready):
+    said = "why " * 60
+    talk = [{"role": role, "content": f"{said}{turn}"} for turn in range(2) for role in ("user", "assistant")]
+    long = {"messages": [*talk, {"role": "user", "content": "so?"}, {"role": "assistant", "content": "so."}]}
+    names = [added("a", [*asked(3), {"prompt": "why " * 100, "completion": "a"}]), added("b", [long])]
+    expected = {
+        "cut_answer": {"cut_answer": 2, "skipped": 2, "trained": 3},
+        "drop_turns": {"cut_turns": 1, "cut_answer": 1, "skipped": 1, "trained": 4},
+        "cut_source": {"cut_source": 2, "trained": 5},
+        "drop_row": {"dropped": 2, "skipped": 2, "trained": 3},
+    }
+    for truncation, counted in expected.items():
+        rows = ready(datasets=names, truncation=truncation)
+        kinds = ("cut_answer", "cut_turns", "cut_source", "dropped", "skipped", "trained")
+        assert {kind: rows.total(kind) for kind in kinds if rows.total(kind)} == counted
+        assert rows.total("truncated") == 2 == sum(rows.total(kind) for kind in kinds[:4])
+
+
+def test_the_same_rows_are_not_tokenised_twice(added, ready, tokenizer, monkeypatch):
+    names = [added("a", asked(40)), added("b", [*asked(8, "p"), {"prompt": "why " * 100, "completion": "a"}])]
+    first = ready(datasets=names, validation_share=0.2)
+    told = ready.told
+    monkeypatch.setattr(TextTokenizer, "encode", None)  # nothing is tokenised from here on
+    again = ready(datasets=names, validation_share=0.2)
+    assert [first.train[:], first.held[:]] == [again.train[:], again.held[:]]
+    assert (first.counts, first.hashes, first.told) == (again.counts, again.hashes, again.told)
+    assert not any(isinstance(event, Note) for event in told)
+    assert [event.text for event in ready.told if isinstance(event, Note)] == [
+        "Tokenised rows of an earlier run are used: 48 rows."
+    ]
+    mixed = ready(datasets=names, validation_share=0.2, weights=[1, 3])
+    assert mixed.counts["b"].mixed > 0 and len(mixed.train) < len(first.train)
+    with pytest.raises(TypeError):
+        ready(datasets=names, validation_share=0.1)
+
+
+def test_rows_that_changed_on_disk_are_refused_although_their_tokens_are_kept(added, ready):
+    name = added("a", asked(5))
+    ready(datasets=[name])
+    path = registry.get(name).path
+    path.write_bytes(path.read_bytes().replace(b"q1", b"q9"))
+    with pytest.raises(DataError, match="changed since it was added"):
+        ready(datasets=[name])
 
 
 def test_a_stop_ends_the_reading(added, ready):

@@ -237,7 +237,10 @@ def test_a_child_can_write_no_file_and_start_no_process(strict):
     assert int(limits["Max open files"]) <= 16
 
 
-def test_others_are_served_while_one_template_does_not_end(strict):
+def test_others_are_served_while_one_template_does_not_end(monkeypatch):
+    processes = Confined(limit_s=3.0)
+    monkeypatch.setattr(confined, "shared", processes)
+
     def ask():
         with pytest.raises(Unfinished):
             render(template(LOOP), TALK)
@@ -248,8 +251,9 @@ def test_others_are_served_while_one_template_does_not_end(strict):
     start = time.perf_counter()
     assert render(template(HARMLESS), TALK) == "Hello;Hi;"
     assert slow.is_alive()
-    assert time.perf_counter() - start < 0.8
+    assert time.perf_counter() - start < 2.5
     slow.join()
+    processes.close()
 
 
 def test_many_askers_at_once_each_get_their_own_answer(strict):

@@ -11,9 +11,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from studio import templates
 from studio.data.example import Example, Message
 from studio.errors import ModelError, TemplateError
-from studio.home import SHIPPED_TEMPLATES
 from studio.templates import Policy, Template, TextTokenizer, encode, generation_prompt, stop_tokens
-from studio.templates import rendering as templates_rendering
+from studio.templates.library import shipped
 from tests.templates.tiny import byte_tokenizer
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
@@ -21,6 +20,8 @@ PUBLISHED = SHARED / "templates" / "expected.jsonl"
 EXPECTED = [json.loads(line) for line in PUBLISHED.read_text("utf-8").splitlines()] if PUBLISHED.is_file() else []
 FOLDERS = {path.name: path for path in (SHARED / "templates" / "tokenizers").glob("*")}
 FOLDERS["minimind2-small"] = SHARED / "models" / "minimind2-small"
+
+SHIPPED = [each.name for each in shipped()]
 
 published = pytest.mark.skipif(
     not EXPECTED, reason="the published tokenizers lie in a folder `shared` beside the checkout, which is not there"
@@ -86,8 +87,7 @@ def template(text, **rest):
 
 def test_every_shipped_template_loads_and_says_where_it_is_from():
     assert templates.problems() == []
-    assert {each.name for each in templates.every()} == set(templates.names())
-    assert set(templates.names()) >= {
+    assert len(SHIPPED) >= 40 and set(SHIPPED) >= {
         *("alpaca", "chatml", "default", "gemma", "llama3", "mistral", "qwen", "vicuna", "zephyr"),
     }
     assert all(each.title and each.families and each.source for each in templates.every())
@@ -136,7 +136,7 @@ def test_families_without_a_tokenizer_here_follow_their_published_layout(name, t
     assert templates.render(templates.load(name), talk, add_generation_prompt=True, specials=MISTRAL) == text
 
 
-@pytest.mark.parametrize("name", templates.names())
+@pytest.mark.parametrize("name", SHIPPED)
 def test_what_precedes_an_answer_in_training_is_the_generation_prompt(name):
     chosen = templates.load(name)
     fitting = byte_tokenizer("<s>", "</s>", *chosen.stop)
@@ -156,7 +156,7 @@ def test_no_token_reaches_from_the_prompt_into_an_answer(said, tokenizers):
         assert learned(encoded, tokenizer).lstrip().startswith(said.strip()), name
 
 
-@pytest.mark.parametrize("name", templates.names())
+@pytest.mark.parametrize("name", SHIPPED)
 def test_portable_text_writes_the_same_without_marks(name):
     chosen = templates.load(name)
     assert "generation %}" not in chosen.portable and "title:" not in chosen.portable
@@ -254,7 +254,7 @@ def test_tokens_for_the_preview_carry_their_text_place_and_part(tiny):
     assert told[-2:] == [("</s>", "assistant", "end"), ("\n", "template", "template")]
     answered = "".join(text for text, _, reason in told if reason == "answer")
     assert answered.startswith("I am Miro")
-    assert all(encoded.text[token.start : token.end] == token.text for token in encoded.tokens)
+    assert "".join(token.text for token in encoded.tokens) == encoded.text
     assert [token.supervised for token in encoded.tokens] == encoded.supervised
 
 
@@ -363,88 +363,6 @@ def test_an_unknown_name_suggests_the_nearest():
 def test_a_name_cannot_leave_the_folder():
     with pytest.raises(TemplateError, match="Unknown template"):
         templates.load("../data/x")
-
-
-def test_f26_a_syntax_error_has_line_and_column():
-    text = "{#\ntitle: Mine\n#}\n{% for m in messages %}\n  {% endfr %}"
-    with pytest.raises(TemplateError, match=r"line 5, column 6: .*endfr"):
-        templates.parse("mine", text)
-
-
-def test_f27_an_unknown_variable_is_named_with_the_nearest():
-    with pytest.raises(TemplateError, match=r"'mesages'\. Did you mean 'messages'\?"):
-        templates.parse("mine", "{# title: Mine #}{{ mesages }}")
-
-
-def test_f27_an_undefined_field_is_named():
-    with pytest.raises(TemplateError, match="'text'"):
-        templates.render(template("{{ messages[0].text.upper() }}"), TALK)
-
-
-@pytest.mark.parametrize("header", ["", "{# just words #}", "{# title: [ #}", "{# title: x\nstop: </s>\n#}"])
-def test_a_template_without_a_proper_header_is_refused(header):
-    with pytest.raises(TemplateError, match="header"):
-        templates.parse("mine", header + "{{ messages }}")
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "{{ ''.__class__.__mro__ }}",
-        "{{ messages.__class__ }}",
-        "{{ messages.append(1) }}",
-        "{{ raise_exception.__globals__ }}",
-        "{% set n = namespace() %}{% set n.__class__ = 1 %}",
-        "{{ namespace.__init__.__globals__ }}",
-        "{{ dict.mro() }}",
-        "{{ cycler.__init__.__globals__.os }}",
-        "{{ self._TemplateReference__context }}",
-        "{% include 'x' %}",
-    ],
-)
-def test_f28_a_way_out_of_the_sandbox_is_refused(text):
-    try:
-        assert templates.render(template(text), TALK) == ""
-    except TemplateError as error:
-        assert "mine" in str(error)
-
-
-def test_f29_short_repetition_is_allowed():
-    assert templates.render(template("{{ '-' * 5 }}{{ 2 * 3 }}"), TALK) == "-----6"
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "{{ 'x' * 10000000000 }}",
-        "{{ 10000000000 * messages }}",
-        "{{ 9 ** 9 ** 9 ** 9 }}",
-        "{{ [0] * 1000000000 }}",
-        "{% for i in range(10000000000) %}x{% endfor %}",
-        "{% for i in range(99999) %}{% for j in range(99999) %}{{ messages }}{% endfor %}{% endfor %}",
-    ],
-)
-def test_f29_bombs_end_within_the_limits(text, monkeypatch):
-    monkeypatch.setattr(templates_rendering, "MAX_CHARACTERS", 100_000)
-    start = time.perf_counter()
-    with pytest.raises(TemplateError):
-        templates.render(template(text), TALK)
-    assert time.perf_counter() - start < 5
-
-
-def test_f31_a_templates_own_words_are_told():
-    with pytest.raises(TemplateError, match="Gemma needs user and assistant turns to alternate"):
-        templates.render(templates.load("gemma"), [TALK[0], TALK[0]], specials=GEMMA)
-
-
-def test_one_broken_file_does_not_hide_the_others(tmp_path, monkeypatch):
-    from studio.templates import library
-
-    shutil.copytree(SHIPPED_TEMPLATES, tmp_path / "templates")
-    (tmp_path / "templates" / "broken.jinja").write_text("{% for %}")
-    monkeypatch.setattr(library, "SHIPPED_TEMPLATES", tmp_path / "templates")
-    assert len(templates.every()) == len(templates.names()) - 1
-    assert len(templates.problems()) == 1 and "broken" in templates.problems()[0]
 
 
 # --- Tokenizers from a folder ---

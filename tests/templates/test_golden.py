@@ -5,12 +5,13 @@ import re
 import pytest
 
 from studio import templates
+from studio.templates.library import shipped
 from studio.templates.rendering import HEADER, parsed_tools, render_marked
 from tests.templates import golden
 from tests.templates.conversations import BY_NAME, CONVERSATIONS
 from tests.templates.families import FAMILIES
 
-NAMES = templates.names()
+NAMES = [each.name for each in shipped()]
 OPEN, CLOSE = "\ufdd0", "\ufdd1"
 EARLIER_ENDS = {"gpt_oss": ["<|end|>"]}
 """What ends an answer that is not the last, where that is another token."""

@@ -171,6 +171,21 @@ def test_a_file_that_is_gone_in_between_is_told(studio_home, monkeypatch):
     assert len(library.every()) == len(library.shipped())
 
 
+def test_what_is_wrong_with_the_machine_is_not_held_against_the_file(monkeypatch, studio_home):
+    (studio_home / "templates").mkdir(parents=True)
+    (studio_home / "templates" / "mine.jinja").write_text(PLAIN)
+
+    def unstartable(_):
+        raise StudioError("No memory is left.")
+
+    library.shipped()
+    with monkeypatch.context() as patch:
+        patch.setattr(library, "variables", unstartable)
+        assert library.problems() == ["Template 'mine' cannot be checked. No memory is left."]
+    assert library.problems() == []
+    assert library.load("mine").text == PLAIN
+
+
 def test_a_folder_that_cannot_be_written_is_told(studio_home):
     studio_home.mkdir()
     (studio_home / "templates").write_text("a file in its place")

@@ -87,3 +87,9 @@ def test_the_portable_text_of_a_shipped_template_has_no_header_and_no_marks(name
     assert render(Template("x", portable, origin="shipped"), TALK, specials=SPECIALS) == render(
         shipped, TALK, specials=SPECIALS
     )
+
+
+def test_a_thought_is_found_under_both_names_that_templates_have_for_it():
+    turns = (TALK[0], Message("assistant", "Hi", thought="A greeting."))
+    for name in ("reasoning_content", "thinking"):
+        assert render(own("{{ messages[1]." + name + " }}"), turns) == "A greeting."

@@ -8,6 +8,7 @@ from studio import templates
 from studio.data.example import Example, Message, ToolCall
 from studio.errors import TemplateError
 from studio.templates import Policy, Template, TextTokenizer, encode, generation_prompt
+from studio.templates.library import shipped
 from studio.templates.tools import needed, places
 from tests.templates.test_encoding import FOLDERS, published
 from tests.templates.tiny import byte_tokenizer
@@ -52,7 +53,7 @@ def test_the_generation_prompt_is_what_precedes_the_answer_in_training(tiny):
     assert prompt == encoded.input_ids[: encoded.supervised.index(True)]
 
 
-@pytest.mark.parametrize("name", templates.names())
+@pytest.mark.parametrize("name", [each.name for each in shipped()])
 @pytest.mark.parametrize("supervise", ["assistant", "all"])
 def test_a_shipped_template_writes_every_part_or_refuses_the_row(name, supervise):
     chosen = templates.load(name)

@@ -1,44 +1,56 @@
 """How long rows are in tokens, and how much of them is learned, counted exactly as a run counts.
 
-Each row goes the way that it goes in training (studio.data.learning, studio.templates.encode), only whole, so that the
-cutoff shows. Not here: training on the rows (studio.engine.rows).
+Each row goes the way that it goes in training (studio.data.learning, studio.templates.many); one that is too long goes
+it whole, too, so that the cutoff shows. Not here: training on the rows (studio.engine.rows).
 """
 
 from __future__ import annotations
 
 import math
 from array import array
-from dataclasses import replace
+from collections import Counter, deque
+from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from studio.data.audit import findings
+from studio.data.audit.pace import EVERY_S
 from studio.data.example import BadRow, Example, Row
 from studio.data.learning import sft
-from studio.errors import TemplateError
 from studio.specs import AuditSpec
-from studio.templates import Encoded, Policy, Template, TextTokenizer, encode
+from studio.templates import Policy
+from studio.templates.many import BATCH, BATCH_CHARACTERS, Encoder, characters
+from studio.templates.packed import Packed
 
 BINS = 40
 _PERCENTILES = {"p50": 50, "p90": 90, "p95": 95, "p99": 99}
 
 
+def policy(spec: AuditSpec) -> Policy:
+    """That of a run with these settings."""
+    template = spec.template
+    return Policy(template.supervise, template.learn_thoughts, template.system, spec.max_length, spec.truncation)
+
+
 class Lengths:
     """Counts the tokens of the examples that are added: 20 bytes each are kept."""
 
-    def __init__(self, spec: AuditSpec, tokenizer: TextTokenizer, template: Template, folder: Path):
-        self._spec, self._tokenizer, self._template, self._folder = spec, tokenizer, template, folder
-        template = spec.template
-        self._policy = Policy(
-            template.supervise, template.learn_thoughts, template.system, spec.max_length, spec.truncation
-        )
+    def __init__(self, spec: AuditSpec, template: str, encoder: Encoder, folder: Path, check: Callable[[], None]):
+        """template: its name. encoder: one that measures, by policy(spec). check: called while nothing else is done."""
+        self._spec, self._template, self._encoder, self._check = spec, template, encoder, check
+        self._batch: list[tuple[int, Row, Example]] = []
+        self._characters = 0
+        self._waiting: deque[tuple[list[tuple[int, Row, Example]], Future[Packed]]] = deque()
         self._at = array("q")
         self._total, self._response = array("i"), array("i")
         self._supervised, self._kept = array("i"), array("i")
         self._special = array("q")
+        self._cuts: Counter[str] = Counter()
         self._refused = findings.Lines(folder / "unwritable.jsonl", 0)
+        self._folder = folder
         self.left_out = 0
 
     def add(self, position: int, row: Row, example: Example) -> None:
@@ -46,23 +58,48 @@ class Lengths:
         if learned is None:
             self.left_out += 1
             return
-        most = self._policy.max_length
-        try:
-            encoded = encode(learned, self._template, self._tokenizer, replace(self._policy, max_length=None))
-            kept = encode(learned, self._template, self._tokenizer, self._policy) if encoded.total > most else encoded
-        except TemplateError as error:
-            self._refused.add(position, row, BadRow(row.number, "", str(error), row.file))
-            return
-        self._at.append(position)
-        self._total.append(encoded.total)
-        self._response.append(_answered(encoded))
-        self._supervised.append(kept.learns)
-        self._kept.append(len(kept.input_ids))
-        if encoded.escaped:
-            self._special.append(position)
+        self._batch.append((position, row, learned))
+        self._characters += characters(learned)
+        if len(self._batch) == BATCH or self._characters >= BATCH_CHARACTERS:
+            self._submit()
+            while len(self._waiting) > self._encoder.ahead:
+                self._take()
 
-    def finish(self) -> dict[str, int]:
-        """Write the findings. Returns: their numbers, as the report names them."""
+    def _submit(self) -> None:
+        future = self._encoder.submit([example for _, _, example in self._batch])
+        self._waiting.append((self._batch, future))
+        self._batch, self._characters = [], 0
+
+    def _take(self) -> None:
+        """Wait for the oldest batch, and note what became of it."""
+        batch, future = self._waiting[0]
+        while True:
+            self._check()
+            try:
+                packed = future.result(timeout=EVERY_S)
+                break
+            except TimeoutError:
+                continue
+        self._waiting.popleft()
+        for place, text in packed.refusals.items():
+            position, row, _ = batch[place]
+            self._refused.add(position, row, BadRow(row.number, "", text, row.file))
+        written = np.ones(len(packed), dtype=bool)
+        written[list(packed.refusals)] = False
+        at = np.array([position for position, _, _ in batch], dtype=np.int64)
+        self._at.frombytes(at[written].tobytes())
+        named = ("total", self._total), ("answered", self._response), ("learns", self._supervised), ("kept", self._kept)
+        for column, collected in named:
+            collected.frombytes(packed.column(column)[written].tobytes())
+        self._special.frombytes(at[packed.column("escaped") > 0].tobytes())
+        self._cuts.update(packed.cuts())
+
+    def finish(self) -> dict[str, Any]:
+        """Write the findings. Returns: their numbers, as the report names them, and how rows are cut."""
+        if self._batch:
+            self._submit()
+        while self._waiting:
+            self._take()
         self._refused.close()
         at, total, supervised = np.array(self._at), np.array(self._total), np.array(self._supervised)
         kinds = {
@@ -75,7 +112,8 @@ class Lengths:
             findings.save(self._folder, kind, positions)
         # as int32 beside each other: position, total, supervised, kept
         np.save(self._folder / "lengths.npy", np.stack([at, total, supervised, self._kept], axis=1).astype(np.int32))
-        return {kind if kind != "special_token" else "special_tokens": len(each) for kind, each in kinds.items()}
+        counts = {kind if kind != "special_token" else "special_tokens": len(each) for kind, each in kinds.items()}
+        return {**counts, "cut": {kind: count for kind, count in self._cuts.items() if count}}
 
     def figures(self, held_out: np.ndarray | None) -> dict[str, Any]:
         """What the report says of tokens. held_out: positions that a run does not train on.
@@ -97,7 +135,7 @@ class Lengths:
             "rows": len(total),
             "left_out": self.left_out,
             "model": self._spec.model,
-            "template": self._template.name,
+            "template": self._template,
             "max_length": self._spec.max_length,
             **{name: _spread(values) for name, values in parts.items()},
             "supervised": learned,
@@ -106,11 +144,6 @@ class Lengths:
             "steps_per_epoch": math.ceil(int(trains.sum()) / self._spec.effective_batch_size),
             "histogram": {"edges": edges.tolist()} | {name: _counts(values, edges) for name, values in parts.items()},
         }
-
-
-def _answered(encoded: Encoded) -> int:
-    """Tokens of the answers."""
-    return sum(any(begin <= start < end for begin, end in encoded.answers) for start, _ in encoded.offsets)
 
 
 def _spread(values: np.ndarray) -> dict[str, float]:

@@ -34,8 +34,12 @@ class Pace:
             yield item
         self.tell(name, total, total)
 
-    def tell(self, name: str, done: int, total: int) -> None:
+    def check(self) -> None:
         """Raises: Stopped."""
         if self._stopping():
             raise Stopped
+
+    def tell(self, name: str, done: int, total: int) -> None:
+        """Raises: Stopped."""
+        self.check()
         self._emit(Phase(name=name, done=done, total=total, unit="rows"))

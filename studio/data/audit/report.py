@@ -39,7 +39,8 @@ class Report:
 
     faults: the first ones. near_rows: among how many different rows near duplicates were looked for. leaked: rows
     that also stand in the other dataset, or whose near duplicate the split puts on its other side. special_tokens:
-    rows whose text holds a special token's string. tokens: see studio.data.audit.lengths.
+    rows whose text holds a special token's string. tokens: see studio.data.audit.lengths. cut: how many of the truncated
+    rows lose what, by studio.templates.Cut; older reports do not say.
     """
 
     dataset: str
@@ -64,13 +65,14 @@ class Report:
     settings: dict[str, Any]
     seconds: float
     rows_per_s: float
+    cut: dict[str, int] | None = None
 
     @classmethod
     def load(cls, path: Path) -> Report:
         """Raises: DataError: there is no report, or it is damaged."""
         try:
             values = json.loads(path.read_bytes())
-            return cls(**{field.name: values[field.name] for field in fields(cls)})
+            return cls(**{field.name: values[field.name] for field in fields(cls) if field.name in values})
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise DataError(f"{path} is no report of an audit that can be read. Audit the dataset again.") from error
 

@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from studio.data.audit import content
 from studio.data.audit import findings as found
 from studio.data.audit.content import Content
 from studio.data.audit.leakage import Leakage, Sides, between_sides
-from studio.data.audit.lengths import Lengths
+from studio.data.audit.lengths import Lengths, policy
 from studio.data.audit.near import Found, Sketches
 from studio.data.audit.pace import EVERY_S, Pace, Stopped
 from studio.data.audit.report import Report
@@ -34,6 +34,7 @@ from studio.errors import DataError
 from studio.events import Emit, Note
 from studio.specs import AuditSpec
 from studio.templates import Template, TextTokenizer
+from studio.templates.many import Encoder
 
 LISTED_FAULTS, LISTED_CLASSES = 200, 200
 _SCRATCH = ".audit-"
@@ -58,8 +59,8 @@ def audit(
     shutil.rmtree(findings, ignore_errors=True)
     report.unlink(missing_ok=True)
     try:
-        with _scratch(findings.parent) as scratch:
-            work = _Audit(spec, tokenizer, findings, scratch, Pace(emit, stopping))
+        with _scratch(findings.parent) as scratch, ExitStack() as until_the_end:
+            work = _Audit(spec, tokenizer, findings, scratch, Pace(emit, stopping), until_the_end)
             work.read()
             figures = work.compared()
     except Stopped:
@@ -79,7 +80,15 @@ def audit(
 class _Audit:
     """What is collected while the rows go by once."""
 
-    def __init__(self, spec: AuditSpec, tokenizer: TextTokenizer | None, folder: Path, scratch: Path, pace: Pace):
+    def __init__(
+        self,
+        spec: AuditSpec,
+        tokenizer: TextTokenizer | None,
+        folder: Path,
+        scratch: Path,
+        pace: Pace,
+        until_the_end: ExitStack,
+    ):
         self.spec, self.folder, self.pace = spec, folder, pace
         self.dataset = _whole(spec.dataset, pace)
         found.begin(folder, self.dataset, spec.model_dump(mode="json"))
@@ -88,7 +97,11 @@ class _Audit:
         self.classes: Counter[str] = Counter()
         self.sides = Sides(spec) if spec.validation_share else None
         template = templates.resolve(spec.template.name, tokenizer) if tokenizer else None
-        self.lengths = Lengths(spec, tokenizer, template, folder) if tokenizer and template else None
+        self.lengths: Lengths | None = None
+        if tokenizer and template:
+            encoder = Encoder(template, tokenizer, policy(spec), examples=self.dataset.rows, measured=True)
+            until_the_end.enter_context(encoder)
+            self.lengths = Lengths(spec, template.name, encoder, folder, pace.check)
         self.sketches = Sketches(scratch, "said", spec.similarity) if spec.near_duplicates else None
         self.seen: set[int] = set()
         self.leakage = Leakage(_whole(spec.against, pace), spec, scratch, pace) if spec.against else None

@@ -304,10 +304,11 @@ def _one(dataset: Any, names: Sequence[str]) -> str:
 def _wire_rows(page: Page, widgets: Widgets) -> None:
     """One event for all that changes what is shown: two could answer in the other order than they were asked."""
     asked = widgets.asked
+    # change rather than input: a list that gets its choices and its value in one go holds the old value for a moment
     changes = [
-        *(asked[name].input for name in ("template", "dataset", "supervise", "learn_thoughts", "limit", "truncation")),
+        *(asked[name].change for name in ("template", "dataset", "supervise", "learn_thoughts", "limit", "truncation")),
         *(event for name in ("model", "system") for event in (asked[name].submit, asked[name].blur)),
-        widgets.second.input, widgets.kind.input, widgets.row.change, widgets.view.input, widgets.asked_anew.change,
+        widgets.second.change, widgets.kind.input, widgets.row.change, widgets.view.input, widgets.asked_anew.change,
     ]  # fmt: skip
 
     def show(request: gr.Request, seen: list[str] | None, *values: Any) -> list[Any]:
