@@ -59,6 +59,7 @@ def card(spec: ExportSpec, trained: TrainSpec) -> str:
         if spec.format == "merged"
         else f'PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("{trained.model.name}"), "this-folder")'
     )
+    system = trained.template.system
     return f"""---
 base_model: {trained.model.name}
 library_name: {"transformers" if spec.format == "merged" else "peft"}
@@ -72,10 +73,14 @@ The whole spec is in `studio.yaml`; the licence of the base applies.
 - method: {trained.method.kind}, rank {trained.method.rank}, alpha {trained.method.alpha:g}
 - quantisation while training: {trained.quantization.kind}
 - data: {", ".join(trained.data.datasets)}
-- template: {trained.template.name}
+- template: {trained.template.name}, in `chat_template.jinja`{" with the system text of the run" if system else ""}
 
 ```python
-{load}
+tokenizer = AutoTokenizer.from_pretrained("this-folder")
+model = {load}
+asked = [{{"role": "user", "content": "Who are you?"}}]
+prompt = tokenizer.apply_chat_template(asked, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+answer = model.generate(**prompt, generation_config=GenerationConfig.from_pretrained("this-folder"))
 ```
 """
 

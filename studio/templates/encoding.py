@@ -14,7 +14,7 @@ from itertools import islice, pairwise
 from operator import itemgetter
 from typing import Literal, NamedTuple, TypeVar
 
-from studio.data.example import Example, Message
+from studio.data.example import Example, Message, ToolCall
 from studio.errors import TemplateError
 from studio.specs import DataSpec, TemplateSpec
 from studio.templates import cutting
@@ -213,7 +213,8 @@ def generation_prompt(
 
 def stop_tokens(template: Template, tokenizer: TextTokenizer) -> list[int]:
     """Tokens that end an answer: the tokenizer's end token, the template's stops, what it writes after an answer."""
-    strings = [tokenizer.specials.get("eos_token", ""), *template.stop, _end_string(template, tokenizer)]
+    written = [_end_string(template, probe, tokenizer) for probe in (_PROBE, _CALLING_PROBE)]
+    strings = [tokenizer.specials.get("eos_token", ""), *template.stop, *written]
     ids = (tokenizer.backend.token_to_id(string) for string in strings if string)
     return list(dict.fromkeys(each for each in ids if each is not None))
 
@@ -389,13 +390,15 @@ def _answer_parts(talk: Talk, span: Span, why: Reason, policy: Policy) -> Iterat
 
 
 _PROBE = (Message("user", "Hello"), Message("assistant", "World"))
+_CALL = Message("assistant", "", (ToolCall("look_up", "{}"),))
+_CALLING_PROBE = (_PROBE[0], _CALL, Message("tool", "Found"), _PROBE[1])
 
 
-def _end_string(template: Template, tokenizer: TextTokenizer) -> str:
-    """The special token that a template writes after an answer; empty if there is none."""
+def _end_string(template: Template, probe: tuple[Message, ...], tokenizer: TextTokenizer) -> str:
+    """The special token that a template writes after the first answer of a probe; empty if there is none."""
     try:
-        talk = Talk(template, _PROBE, "", tokenizer)
-        answer = talk.whole.text[slice(*answers(talk, only_last=True)[-1])]
+        talk = Talk(template, probe, "", tokenizer)
+        answer = talk.whole.text[slice(*answers(talk)[0])]
     except Unfinished:
         raise
     except TemplateError:

@@ -60,7 +60,7 @@ def written(one: Example, template: Template, reader: TextTokenizer, policy: Pol
     return Written(whole, whole if fits else templates.encode(one, template, reader, policy), template, reader)
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=8)
 def findings(template: Template, reader: TextTokenizer) -> tuple[Finding, ...]:
     """What is wrong with a template for a model. Kept, because the row changes more often than either."""
     return tuple(check(template, reader))

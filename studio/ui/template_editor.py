@@ -66,8 +66,8 @@ def build() -> Widgets:
     made: dict[str, Any] = {"draft": gr.State(None), "clean": gr.State(""), "warned": gr.State("")}
     with gr.Accordion(t("template.editor.title"), open=False, elem_id="template-own-fold", elem_classes="fold"):
         with gr.Row(elem_classes="actions"):
-            made["begin"] = _button("begin", 200)
-            made["leave"] = _button("leave", 180, interactive=False)
+            made["begin"] = _button("begin", 150)
+            made["leave"] = _button("leave", 150, interactive=False)
         made["text"] = gr.Code(
             "", language="jinja2", lines=14, max_lines=28, label=t("template.editor.text"), wrap_lines=True,
             elem_id="template-own-text", interactive=True, buttons=[],

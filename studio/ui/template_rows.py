@@ -93,17 +93,16 @@ def place(audit: Audit | None, kind: str, row: int, rows: int, *, begin: bool = 
 
 
 def told(where: Place, audit: Audit | None, language: str) -> str:
-    """`3 of 312, as audited with auto, cutoff 512`, and for the browser the rows around it."""
+    """`Row 12: number 3 of 312 found by an audit with …`, and for the browser the rows around it."""
     words = table(language)
     if where.kind == ALL:
-        text = words["template.of_rows"].format(row=f"{where.row:,}", total=f"{where.total:,}")
-        text += "" if audit else f" {words['template.no_audit']}"
+        key, more = "template.of_rows", "" if audit else words["template.no_audit"]
     else:
-        key = "template.found" if where.number else "template.not_found"
-        text = words[key].format(row=f"{where.row:,}", number=f"{where.number:,}", total=f"{where.total:,}")
-        text += (" " if language == "en" else "") + _settings(audit, words)
+        key, more = "template.found" if where.number else "template.not_found", _settings(audit, words)
+    text = words[key].format(row=f"{where.row:,}", number=f"{where.number:,}", total=f"{where.total:,}")
     near = f" data-rows='[{','.join(map(str, where.near))}]'" if where.kind else ""
-    return f"<p class='quiet position' role='status'{near}>{html.escape(text.strip())}</p>"
+    space = "" if language == "zh" else " "
+    return f"<p class='quiet position' role='status'{near}>{html.escape(space.join(filter(None, (text, more))))}</p>"
 
 
 def _settings(audit: Audit | None, words: Mapping[str, str]) -> str:

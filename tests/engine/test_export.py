@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from studio.engine.export import export
 from studio.engine.models.load import check_base
@@ -64,6 +64,19 @@ def test_the_export_carries_tokenizer_template_and_stop_tokens(trained, tmp_path
     config = json.loads((target / "generation_config.json").read_text())
     assert config["eos_token_id"] in (2, [2])
     assert not list(target.parent.glob(".out*")), "the scratch folder is gone"
+
+
+@pytest.mark.parametrize("format", ["adapter", "merged"])
+def test_both_exports_carry_what_their_card_tells_to_load(trained, tmp_path, format):
+    target = exported(trained, tmp_path / "out", format=format)
+    for name in ("chat_template.jinja", "tokenizer.json", "tokenizer_config.json", "generation_config.json"):
+        assert (target / name).is_file(), name
+    settings = GenerationConfig.from_pretrained(target)
+    tokenizer = AutoTokenizer.from_pretrained(target)
+    assert settings.eos_token_id in (2, [2]) and settings.pad_token_id == tokenizer.pad_token_id
+    card = (target / "README.md").read_text()
+    assert 'GenerationConfig.from_pretrained("this-folder")' in card and "apply_chat_template" in card
+    assert "system text" not in card
 
 
 def test_the_answers_are_compared_before_it_is_done(trained, tmp_path):

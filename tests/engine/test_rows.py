@@ -1,15 +1,20 @@
 """From datasets to tokenised rows: the same rows as encoded one by one, mixed, counted, and kept on disk."""
 
 import json
+import shutil
+from functools import partial
 
+import psutil
 import pytest
 
 from studio.data import registry
+from studio.engine import rows as rows_module
 from studio.engine.rows import IGNORED, examples_of, prepare
 from studio.errors import DataError, TemplateError
 from studio.events import Note, Phase
 from studio.specs import TrainSpec, parse
-from studio.templates import TextTokenizer, encode, load
+from studio.templates import Template, TextTokenizer, encode, load, many
+from studio.templates.many import Encoder, Limits
 
 
 @pytest.fixture
@@ -105,7 +110,7 @@ def test_what_long_rows_lose_is_counted_by_kind(added, ready):
     expected = {
         "cut_answer": {"cut_answer": 2, "skipped": 2, "trained": 3},
         "drop_turns": {"cut_turns": 1, "cut_answer": 1, "skipped": 1, "trained": 4},
-        "cut_source": {"cut_source": 2, "trained": 5},
+        "cut_source": {"cut_source": 1, "cut_answer": 1, "trained": 5},
         "drop_row": {"dropped": 2, "skipped": 2, "trained": 3},
     }
     for truncation, counted in expected.items():
@@ -131,6 +136,40 @@ def test_the_same_rows_are_not_tokenised_twice(added, ready, tokenizer, monkeypa
     assert mixed.counts["b"].mixed > 0 and len(mixed.train) < len(first.train)
     with pytest.raises(TypeError):
         ready(datasets=names, validation_share=0.1)
+
+
+def test_rows_are_the_same_from_processes_beside_this_one(added, ready, monkeypatch, studio_home):
+    name = added("a", [*asked(600), {"prompt": "what is <|im_end|>?", "completion": "why " * 90}])
+    here = ready(datasets=[name], validation_share=0.1)
+    shutil.rmtree(studio_home / "cache")
+    monkeypatch.setattr(many, "FEW", 0)
+    there = ready(datasets=[name], validation_share=0.1)
+    assert [here.train[:], here.held[:], here.counts] == [there.train[:], there.held[:], there.counts]
+
+
+def test_rows_are_made_again_where_one_took_too_long(added, tokenizer, tmp_path, monkeypatch):
+    loop = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+    text = "{% if messages[0].content == 'q3' %}" + loop + "{% endif %}" + load("chatml").text
+    spec = parse(TrainSpec, {"data": {"datasets": [added("a", asked(9))]}})
+    monkeypatch.setattr(rows_module, "Encoder", partial(Encoder, processes=1, limits=Limits(0.5, 0.5)))
+    told = []
+    for place in ("first", "second"):
+        rows = prepare(spec, tokenizer, Template("mine", text), told.append, place=tmp_path / place)
+        assert (rows.total("trained"), rows.total("unwritable")) == (8, 1) and "did not finish" in rows.refusal
+    assert not any(isinstance(event, Note) for event in told)
+
+
+def test_a_stop_leaves_no_process(added, ready, monkeypatch):
+    name = added("a", asked(2000))
+    monkeypatch.setattr(many, "FEW", 0)
+    seen = []
+
+    def stopping():
+        seen.append([child.pid for child in psutil.Process().children()])
+        return any(isinstance(event, Phase) and event.name == "tokenize" and event.done for event in ready.told)
+
+    assert ready(datasets=[name], stopping=stopping) is None
+    assert seen[-1] and not any(psutil.pid_exists(pid) for pid in seen[-1])
 
 
 def test_rows_that_changed_on_disk_are_refused_although_their_tokens_are_kept(added, ready):

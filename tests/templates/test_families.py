@@ -16,10 +16,18 @@ from studio.templates.talk import closing
 NAMES = ("[gMASK]", "<|system|>", "<|user|>", "<|assistant|>", "<|observation|>", "<|endoftext|>")
 OPEN = "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 TURN = "<|{{ 'observation' if m.role == 'tool' else m.role }}|>"
-SAID = "\n{{ m.content }}{% for c in m.tool_calls or [] %}{{ c.function.name }}\n{{ c.function.arguments | tojson }}{% endfor %}"
+SAID = (
+    "{{ '\\n' + m.content }}"
+    "{% for c in m.tool_calls or [] %}{{ c.function.name + '\\n' + c.function.arguments | tojson }}{% endfor %}"
+)
 MARKED = f"{{% if m.role == 'assistant' %}}{{% generation %}}{SAID}{{% endgeneration %}}{{% else %}}{SAID}{{% endif %}}"
 PLAIN = Template("auto", f"[gMASK]{{% for m in messages %}}{TURN}{SAID}{{% endfor %}}{OPEN}", origin="shipped")
-WITH_MARKS = Template("glm", f"[gMASK]{{% for m in messages %}}{TURN}{MARKED}{{% endfor %}}{OPEN}", origin="shipped")
+WITH_MARKS = Template(
+    "glm",
+    f"[gMASK]{{% for m in messages %}}{TURN}{MARKED}{{% endfor %}}{OPEN}",
+    stop=("<|user|>", "<|observation|>"),
+    origin="shipped",
+)
 BOTH = pytest.mark.parametrize("template", [PLAIN, WITH_MARKS], ids=("own", "marked"))
 
 TALK = (

@@ -17,6 +17,7 @@ from studio import specs
 from studio.data import registry
 from studio.errors import StudioError
 from studio.ui import (
+    clipboard,
     fetching,
     preview,
     run_panel,
@@ -46,22 +47,6 @@ FROM_TRAIN = {
 
 SUPERVISE = ("assistant", "last", "all")
 TRUNCATION = ("cut_answer", "drop_turns", "cut_source", "drop_row")
-
-COPY = """async (json) => {
-  const told = document.querySelector("#template-copied .told");
-  const tell = (key) => told && (told.textContent = told.dataset[key]);
-  try {
-    await navigator.clipboard.writeText(json);
-    tell("done");
-  } catch {
-    // without TLS there is no clipboard; the older way asks for a selected box
-    const box = Object.assign(document.createElement("textarea"), { value: json });
-    document.body.append(box);
-    box.select();
-    tell(document.execCommand("copy") ? "done" : "failed");
-    box.remove();
-  }
-}"""
 
 
 @dataclass(frozen=True)
@@ -286,7 +271,7 @@ def _offered(held: Sequence[Any], here: Sequence[Any], taken: list[Any], times: 
         *updates,
         gr.update(choices=template_names.seconds(request)),
         gr.update(choices=views),
-        _copied(request),
+        clipboard.place(request),
         taken,
         times + 1,
     ]
@@ -365,9 +350,6 @@ def _updates(page: Page, what: Asked, seen: list[str] | None, boxed: Any, reques
     ]
 
 
-# --- a copy of what is shown
-
-
 def _wire_copy(widgets: Widgets) -> None:
     def as_json(*values: Any) -> str:
         return preview.as_json(template_row.first(_asked(*values)))
@@ -375,13 +357,7 @@ def _wire_copy(widgets: Widgets) -> None:
     widgets.copy.click(
         guarded(as_json), widgets.inputs, widgets.json, preprocess=False, trigger_mode="once",
         api_name="template_json", api_visibility="private", show_progress="hidden",
-    ).success(None, widgets.json, None, js=COPY, api_visibility="private")  # fmt: skip
-
-
-def _copied(request: gr.Request) -> str:
-    """The place that says whether it was copied; the browser fills it in."""
-    done, failed = (html.escape(say(f"template.{key}", request)) for key in ("copied", "not_copied"))
-    return f"<p class='quiet told' role='status' data-done='{done}' data-failed='{failed}'></p>"
+    ).success(None, widgets.json, None, js=clipboard.COPY, api_visibility="private")  # fmt: skip
 
 
 # --- the bundled model
