@@ -111,7 +111,7 @@ class TemplateSpec(Section):
     """How a conversation is written as text, and which part of it is learned."""
 
     name: str = Field("auto", min_length=1, max_length=64, json_schema_extra=FRONT)
-    """auto is the model's own chat template; other names are files in templates/."""
+    """auto is the model's own chat template; the others come with the studio, or are your own."""
     system: str | None = Field(None, max_length=100_000)
     """System text for rows that have none. Empty leaves it to the template."""
     supervise: Literal["assistant", "last", "all"] = "assistant"

@@ -113,7 +113,7 @@ def _build_settings(made: dict[str, Any]) -> None:
     with gr.Row(elem_classes="form-grid"):
         made["model"] = gr.Textbox("", max_lines=1, elem_id="audit-model", **_texts("model"))
         made["template"] = gr.Dropdown(
-            [templates.AUTO], value=templates.AUTO, filterable=False, elem_id="audit-template",
+            [templates.AUTO], value=templates.AUTO, elem_id="audit-template",
             label=t("spec.template.name.label"), info=t("spec.template.name.help"),
         )  # fmt: skip
         made["max_length"] = gr.Number(

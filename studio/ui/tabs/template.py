@@ -175,7 +175,8 @@ def _build_asked(made: dict[str, Any]) -> dict[str, gr.components.Component]:
 
 def _named(name: str, choices: list[Any], value: str, texts: Mapping[str, Any]) -> gr.Dropdown:
     identity = "template-name" if name == "template" else f"template-{name}"
-    return gr.Dropdown(choices, value=value, filterable=False, elem_id=identity, **texts)
+    # some sixty templates: whoever knows the name types it
+    return gr.Dropdown(choices, value=value, filterable=name in ("template", "second"), elem_id=identity, **texts)
 
 
 def _build_shown(made: dict[str, Any]) -> None:
@@ -192,7 +193,7 @@ def _build_shown(made: dict[str, Any]) -> None:
     made["position"] = gr.HTML("", elem_id="template-position", min_height=20)
     with gr.Row(elem_classes="actions"):
         made["view"] = gr.Radio(
-            list(token_view.VIEWS), value="text", show_label=False, container=False, elem_id="template-view"
+            list(token_view.VIEWS), value="text", show_label=False, container=False, elem_id="template-view", scale=3
         )
         made["copied"] = gr.HTML("", elem_id="template-copied")
         made["copy"] = gr.Button(t("template.copy"), elem_id="template-copy", size="sm", scale=0, min_width=140)
