@@ -11,7 +11,7 @@ import re
 from studio.errors import TemplateError
 from studio.templates.quoting import Span
 from studio.templates.talk import THOUGHT, Talk
-from studio.templates.twins import twin
+from studio.templates.twins import near, twin
 
 
 class NoEnd(TemplateError):
@@ -55,12 +55,13 @@ def _found_by_prefix(talk: Talk, turn: int) -> Span:
             trailing = said[len(said.rstrip()) :]
             return len(prompt), _end_after(talk, end + len(trailing) * text.startswith(trailing, end))
     which = sum(message.role == "assistant" for message in talk.messages[: turn + 1])
-    alike = twin(talk.template, talk.tokenizer.specials)
-    hint = (
-        f"Choose template '{alike.name}', which writes the same text and has marks"
-        if alike
-        else "Choose a template with marks, such as chatml"
-    )
+    specials = talk.tokenizer.specials
+    if alike := twin(talk.template, specials):
+        hint = f"Choose template '{alike.name}', which writes the same text and has marks"
+    elif alike := near(talk.template, specials):
+        hint = f"Choose template '{alike.name}', which has marks and writes the same but for system texts"
+    else:
+        hint = "Choose a template with marks, such as chatml"
     raise TemplateError(
         f"Template '{talk.template.name}' has no generation marks, and answer {which} does not follow in the whole "
         f"conversation on what the model sees before it answers. {hint}, or set template.supervise to last or all."

@@ -46,19 +46,27 @@ def twin(template: Template, specials: Mapping[str, str]) -> Template | None:
     return _twin(template, tuple(sorted(specials.items())))
 
 
+def near(template: Template, specials: Mapping[str, str]) -> Template | None:
+    """The shipped template with marks that writes the same where there is no system text. None: there is none."""
+    return _twin(template, tuple(sorted(specials.items())), without_system=True)
+
+
 @lru_cache(maxsize=64)
-def _twin(template: Template, specials: tuple[tuple[str, str], ...]) -> Template | None:
+def _twin(
+    template: Template, specials: tuple[tuple[str, str], ...], *, without_system: bool = False
+) -> Template | None:
     known = dict(specials)
+    probes = [probe for probe in _PROBES if not without_system or probe[0][0] is not _SYSTEM]
     try:
-        texts = [_written(template, probe, known) for probe in _PROBES]
+        texts = [_written(template, probe, known) for probe in probes]
     except Unfinished:
         return None
     if not any(texts):
         return None
     marked = (each for each in library.shipped() if each.text != template.text and MARK.search(each.text))
     # the first probe tells nearly all of them apart
-    first = (each for each in marked if _written(each, _PROBES[0], known) == texts[0])
-    alike = [each for each in first if [_written(each, probe, known) for probe in _PROBES] == texts]
+    first = (each for each in marked if _written(each, probes[0], known) == texts[0])
+    alike = [each for each in first if [_written(each, probe, known) for probe in probes] == texts]
     finer = [_written(template, probe, known) for probe in _FINER] if len(alike) > 1 else []
 
     def same(each: Template) -> int:

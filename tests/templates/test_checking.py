@@ -3,6 +3,7 @@
 import pytest
 
 from studio import templates
+from studio.data.example import Message
 from studio.errors import TemplateError
 from studio.templates import Template, TextTokenizer, checking, confined, library
 from studio.templates.checking import check, concerns, twin
@@ -203,3 +204,11 @@ def test_where_answers_cannot_be_found_the_twin_is_named(tiny):
     with pytest.raises(TemplateError, match="Choose template 'qwen', which writes the same text and has marks"):
         encode(BY_NAME["multi_turn"].messages, Template("auto", late + text), tiny)
     assert checking.twin(Template("auto", late + text), tiny).name == "qwen"
+
+
+@published
+def test_where_only_system_texts_are_written_differently_that_template_is_named():
+    tokenizer = TextTokenizer.from_folder(FOLDERS["mistral_nemo"])
+    talk = (Message("system", "Be brief."), *BY_NAME["multi_turn"].messages)
+    with pytest.raises(TemplateError, match="Choose template 'mistral', which has marks and writes the same but for"):
+        encode(talk, tokenizer.own_template, tokenizer)
