@@ -142,7 +142,7 @@ def pack(
             if not measured:
                 for span in encoded.learned:
                     ranges.extend(span)
-                ids.extend(encoded.input_ids)
+                ids.fromlist(encoded.input_ids)
             continue
         refused = _too_large(template, memory_mib) if isinstance(encoded, MemoryError) else encoded
         figures.extend(bytes(len(_COLUMNS)))
