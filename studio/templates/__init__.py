@@ -14,7 +14,7 @@ Not here: batches (studio.engine), and anything from transformers.
 """
 
 from studio.templates.checking import concerns
-from studio.templates.cutting import CUTS, Cut, Truncation
+from studio.templates.cutting import CUTS, Shortened, Truncation
 from studio.templates.encoding import (
     Encoded,
     Policy,
@@ -33,11 +33,11 @@ from studio.templates.tokenizer import TextTokenizer, own, resolve
 __all__ = [
     "AUTO",
     "CUTS",
-    "Cut",
     "Encoded",
     "Policy",
     "Reason",
     "Role",
+    "Shortened",
     "Supervise",
     "Template",
     "TextTokenizer",

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from studio.templates.encoding import Encoded
 
 Truncation = Literal["cut_answer", "drop_turns", "cut_source", "drop_row"]
-Cut = Literal["", "answer", "turns", "source", "row"]
-CUTS: tuple[Cut, ...] = ("answer", "turns", "source", "row")
+Shortened = Literal["", "answer", "turns", "source", "row"]
+CUTS: tuple[Shortened, ...] = ("answer", "turns", "source", "row")
 LEAST_SOURCE = 32
 """Tokens that are left of each text that is cut in its middle."""
 
@@ -46,7 +46,7 @@ def fitted(
             return replace(whole, input_ids=[], offsets=[], learned=[], cut="row")
         case "drop_turns":
             for each in shorter():
-                whole = replace(each, total=whole.total, cut="turns")
+                whole = replace(each, total=whole.total, answered=whole.answered, cut="turns")
                 if len(whole.input_ids) <= max_length:
                     return whole
         case "cut_source":

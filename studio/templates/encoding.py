@@ -7,7 +7,7 @@ Not here: where answers stand in a text (answers), how what is too long is cut (
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
 from itertools import islice, pairwise
@@ -20,11 +20,12 @@ from studio.specs import DataSpec, TemplateSpec
 from studio.templates import cutting
 from studio.templates.answers import answers
 from studio.templates.confined import Unfinished
-from studio.templates.cutting import Cut, Truncation
+from studio.templates.cutting import Shortened, Truncation
+from studio.templates.pieces import Cut
 from studio.templates.quoting import Span
 from studio.templates.rendering import Template, with_system
 from studio.templates.talk import THOUGHT, Talk
-from studio.templates.tokenizer import Places, TextTokenizer
+from studio.templates.tokenizer import TextTokenizer
 
 T = TypeVar("T")
 _AT_ONCE = 64
@@ -82,8 +83,9 @@ class Encoded:
     """A conversation as tokens. text is whole, also where tokens are cut away.
 
     input_ids and offsets have one entry per kept token; learned are [first, last) ranges of those that carry loss.
-    offsets and answers are [start, end) in characters. cut: how it was shortened; empty where it fits. total: tokens
-    before that. escaped: strings of special tokens that stood in what somebody wrote, so were encoded as plain text.
+    offsets and answers are [start, end) in characters. total: tokens before anything was cut, and answered: those of
+    the answers. cut: how it was shortened; empty where it fits. escaped: strings of special tokens that stood in what
+    somebody wrote, so were encoded as plain text.
     """
 
     text: str
@@ -92,7 +94,8 @@ class Encoded:
     learned: list[Span]
     answers: list[Span]
     total: int
-    cut: Cut = ""
+    answered: int
+    cut: Shortened = ""
     escaped: int = 0
     parts: Sequence[tuple[int, int, Role, Reason]] | partial[Iterator[tuple[int, int, Role, Reason]]] = field(
         default=(), compare=False, repr=False
@@ -143,25 +146,29 @@ def encode(
     Raises: TemplateError: the template cannot write the conversation, has no place for its tools, or does not show
         where its answers are.
     """
-    return _finished(_begun(example, template, tokenizer, policy), tokenizer, policy)
+    begun = _begun(example, template, tokenizer, policy)
+    cut = _by_pieces([begun], tokenizer)[0] if isinstance(begun, _Marked) else None
+    return _finished(begun, cut, tokenizer, policy)
 
 
 def encode_all(
     examples: Iterable[Example], template: Template, tokenizer: TextTokenizer, policy: Policy
 ) -> Iterator[Encoded | TemplateError | MemoryError]:
-    """encode() of each, or what it raises: a fifth quicker than one by one.
+    """encode() of each, or what it raises: much quicker than one by one.
 
-    Tables of a tokenizer and programs of a template drive each other out of a core's cache, so some texts are written,
-    then all of them are tokenised.
+    Some texts are written, then all of them are tokenised: tables of a tokenizer and programs of a template drive each
+    other out of a core's cache, and what stands in many of them is tokenised once.
     """
     rest = iter(examples)
     while some := list(islice(rest, _AT_ONCE)):
         begun = [_tried(partial(_begun, example, template, tokenizer, policy)) for example in some]
+        cut = iter(_by_pieces([each for each in begun if isinstance(each, _Marked)], tokenizer))
         for each in begun:
             if isinstance(each, TemplateError | MemoryError):
                 yield each
             else:
-                yield _tried(partial(_finished, each, tokenizer, policy))
+                tokens = next(cut) if isinstance(each, _Marked) else None
+                yield _tried(partial(_finished, each, tokens, tokenizer, policy))
 
 
 def _tried(step: Callable[[], T]) -> T | TemplateError | MemoryError:
@@ -171,29 +178,62 @@ def _tried(step: Callable[[], T]) -> T | TemplateError | MemoryError:
         return error
 
 
+class _Marked(NamedTuple):
+    """A conversation, written. answers: (turn, where it stands). learned: spans of the text that are learned."""
+
+    talk: Talk
+    answers: list[tuple[int, Span]]
+    learned: list[Span]
+
+    @property
+    def borders(self) -> list[int]:
+        """Places that no token may reach across.
+
+        What precedes an answer must be the tokens after which the model will answer, so none may hold both.
+        """
+        return sorted({place for _, span in self.answers for place in span})
+
+
+def _marked(talk: Talk, policy: Policy) -> _Marked:
+    spans = _answers(talk, policy)
+    return _Marked(talk, spans, _joined([(begin, end) for begin, end, on in _learned_parts(talk, spans, policy) if on]))
+
+
+def _by_pieces(some: Sequence[_Marked], tokenizer: TextTokenizer) -> list[Cut | None]:
+    """The tokens of conversations; None for those in which special tokens are cited, or all with other tokenizers."""
+    pieces = tokenizer.pieces
+    if pieces is None:
+        return [None] * len(some)
+    cut = iter(pieces.encode([(each.talk.whole.text, each.borders) for each in some if not each.talk.whole.cited]))
+    return [None if each.talk.whole.cited else next(cut) for each in some]
+
+
 def _begun(
     example: Example | Sequence[Message], template: Template, tokenizer: TextTokenizer, policy: Policy
-) -> Talk | str:
+) -> _Marked | str:
     """The conversation, written; or the plain text."""
     if isinstance(example, Example) and example.text is not None:
         return example.text
     messages, tools = (example.messages, example.tools) if isinstance(example, Example) else (example, "")
-    talk = Talk(template, with_system(messages, policy.system), tools, tokenizer)
-    talk.whole  # noqa: B018 (it is kept)
-    return talk
+    return _marked(Talk(template, with_system(messages, policy.system), tools, tokenizer), policy)
 
 
-def _finished(talk: Talk | str, tokenizer: TextTokenizer, policy: Policy) -> Encoded:
-    if isinstance(talk, str):
-        return cutting.fitted(_plain_text(talk, tokenizer), policy.max_length, policy.truncation)
+def _finished(begun: _Marked | str, cut: Cut | None, tokenizer: TextTokenizer, policy: Policy) -> Encoded:
+    if isinstance(begun, str):
+        return cutting.fitted(_plain_text(begun, tokenizer), policy.max_length, policy.truncation)
+    talk = begun.talk
     return cutting.fitted(
-        _conversation(talk, policy),
+        _conversation(begun, cut, policy),
         policy.max_length,
         policy.truncation,
         sources=lambda: [span for turn, span in talk.contents if talk.messages[turn].role != "assistant"],
-        shorter=lambda: (_conversation(each, policy) for each in talk.shorter()),
+        shorter=lambda: (_alone(_marked(each, policy), policy) for each in talk.shorter()),
         keep_end=policy.supervise != "all",
     )
+
+
+def _alone(marked: _Marked, policy: Policy) -> Encoded:
+    return _conversation(marked, _by_pieces([marked], marked.talk.tokenizer)[0], policy)
 
 
 def generation_prompt(
@@ -223,27 +263,33 @@ def _plain_text(words: str, tokenizer: TextTokenizer) -> Encoded:
     text = tokenizer.start_string + words + tokenizer.specials.get("eos_token", "")
     ids, offsets = tokenizer.encode(text)
     whole = [(0, len(text))]
-    return Encoded(text, ids, offsets, [(0, len(ids))], whole, len(ids), parts=[(0, len(text), "text", "text")])
+    return Encoded(
+        text, ids, offsets, [(0, len(ids))], whole, len(ids), len(ids), parts=[(0, len(text), "text", "text")]
+    )
 
 
-def _conversation(talk: Talk, policy: Policy) -> Encoded:
-    """The conversation whole."""
+def _conversation(marked: _Marked, cut: Cut | None, policy: Policy) -> Encoded:
+    """The conversation whole. cut: its tokens by pieces, where they could be had so."""
+    talk, spans, learned = marked
     text, _, cited = talk.whole
-    spans = _answers(talk, policy)
-    parts = list(_learned_parts(talk, spans, policy))
-    ids, offsets = talk.tokenizer.encode(text, cited)
-    everywhere = _prompt_ends_otherwise(talk.template, talk.tokenizer)
-    if breaks := list(_broken_at(offsets, spans, everywhere)):
-        # what precedes an answer must be the tokens after which the model will answer, so none may hold both
-        ids, offsets = talk.tokenizer.encode(text, cited, breaks)
-    learned = [_range(offsets, span) for span in _joined([(begin, end) for begin, end, on in parts if on])]
+    tokenizer = talk.tokenizer
+    if cut is not None:
+        ids, at, offsets = cut
+    else:
+        at = {}
+        ids, offsets = tokenizer.encode(text, cited)
+        everywhere = tokenizer.pieces is not None or _prompt_ends_otherwise(talk.template, tokenizer)
+        if breaks := marked.borders if everywhere else [each for each in marked.borders if _within(offsets, each)]:
+            ids, offsets = tokenizer.encode(text, cited, breaks)
+    ranges = [_range(offsets, span, at) for span in learned]
     return Encoded(
         text,
         ids,
         offsets,
-        [(first, last) for first, last in learned if first < last],
+        [(first, last) for first, last in ranges if first < last],
         [span for _, span in spans],
         len(ids),
+        sum(last - first for first, last in (_range(offsets, span, at) for _, span in spans)),
         escaped=len(cited),
         parts=partial(_parts, talk, spans, policy),
     )
@@ -310,22 +356,6 @@ def _why(talk: Talk, turn: int, policy: Policy) -> Literal["answer", "history", 
     return "history" if policy.supervise == "last" and turn != talk.turns[-1] else "answer"
 
 
-def _broken_at(offsets: Sequence[Span], spans: Sequence[tuple[int, Span]], everywhere: bool) -> Iterator[int]:
-    """Where an answer begins or ends within a token, or all places where one begins."""
-    for _, (begin, end) in spans:
-        if everywhere or _within(offsets, begin):
-            yield begin
-        if _within(offsets, end):
-            yield end
-
-
-def _within(offsets: Sequence[Span], place: int) -> bool:
-    if isinstance(offsets, Places):
-        return offsets.crossed(place)
-    after = _first(offsets, place)
-    return after > 0 and offsets[after - 1][1] > place
-
-
 @lru_cache(maxsize=64)
 def _prompt_ends_otherwise(template: Template, tokenizer: TextTokenizer) -> bool:
     """Whether the end of a prompt has other tokens as soon as an answer follows: GPT-2 splits two line ends there."""
@@ -346,15 +376,20 @@ def _joined(spans: Sequence[Span]) -> list[Span]:
     return [(begin, end) for begin, end in spans if begin < end]
 
 
-def _range(offsets: Sequence[Span], span: Span) -> Span:
-    """The tokens that begin in a span."""
-    return _first(offsets, span[0]), _first(offsets, span[1])
+def _range(offsets: Sequence[Span], span: Span, at: Mapping[int, int]) -> Span:
+    """The tokens that begin in a span. at: the number of tokens before some places, as far as it is known."""
+    first, last = (at.get(place, -1) for place in span)
+    if first < 0:
+        first = bisect_left(offsets, span[0], key=itemgetter(0))
+    if last < 0:
+        last = bisect_left(offsets, span[1], lo=first, key=itemgetter(0))
+    return first, last
 
 
-def _first(offsets: Sequence[Span], place: int) -> int:
-    if isinstance(offsets, Places):
-        return offsets.first(place)
-    return bisect_left(offsets, place, key=itemgetter(0))
+def _within(offsets: Sequence[Span], place: int) -> bool:
+    """Whether a place lies within a token."""
+    after = bisect_left(offsets, place, key=itemgetter(0))
+    return after > 0 and offsets[after - 1][1] > place
 
 
 # --- For display

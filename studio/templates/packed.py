@@ -8,8 +8,7 @@ from __future__ import annotations
 import json
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from itertools import tee
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ import orjson
 from studio.data.example import Example, Message, ToolCall
 from studio.templates.confined import Unfinished
 from studio.templates.cutting import CUTS
-from studio.templates.encoding import Encoded, Policy, encode, encode_all
+from studio.templates.encoding import Encoded, Policy, encode_all
 from studio.templates.rendering import Template
 from studio.templates.tokenizer import TextTokenizer
 
@@ -133,11 +132,10 @@ def pack(
     figures, ranges, ids = array("i"), array("i"), array("i")
     refusals: dict[int, str] = {}
     unfinished: list[int] = []
-    again, once = tee(examples)
-    for place, (example, encoded) in enumerate(zip(once, encode_all(again, template, tokenizer, policy), strict=True)):
+    for place, encoded in enumerate(encode_all(examples, template, tokenizer, policy)):
         if isinstance(encoded, Encoded):
             counts = (len(encoded.input_ids), 0 if measured else len(encoded.learned), _CUTS.index(encoded.cut))
-            answered = _answered(example, encoded, template, tokenizer, policy) if measured else 0
+            answered = encoded.answered if measured else 0
             figures.extend((*counts, encoded.escaped, encoded.total, encoded.learns, answered))
             if not measured:
                 for span in encoded.learned:
@@ -165,17 +163,6 @@ def _too_large(template: Template, memory_mib: int) -> Unfinished:
         f"Template '{template.name}' needs more than {memory_mib:,} MiB of memory to write this row. Look for texts or "
         "lists in it that grow in a loop, or choose another template."
     )
-
-
-def _answered(example: Example, encoded: Encoded, template: Template, tokenizer: TextTokenizer, policy: Policy) -> int:
-    """Tokens of the answers of the whole example."""
-    if encoded.cut:
-        encoded = encode(example, template, tokenizer, replace(policy, max_length=None))
-    starts = np.array(encoded.offsets, dtype=np.int64).reshape(-1, 2)[:, 0]
-    inside = np.zeros(len(starts), dtype=bool)
-    for begin, end in encoded.answers:
-        inside |= (begin <= starts) & (starts < end)
-    return int(inside.sum())
 
 
 # --- What a process is asked

@@ -8,19 +8,18 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import pairwise
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from tokenizers import AddedToken, Encoding, Tokenizer
+from tokenizers import AddedToken, Tokenizer
 
 from studio.errors import ModelError, TemplateError
 from studio.templates import library
 from studio.templates.library import AUTO
+from studio.templates.pieces import Pieces, reads_pieces_alike
 from studio.templates.quoting import Span, any_of
 from studio.templates.rendering import Template, variables
 
@@ -28,55 +27,6 @@ _BREAK = f"\ufdd0{secrets.token_hex(8)}\ufdd1"
 """A token that no text can hold, because nobody can foresee it: what stands after it does not begin a text."""
 
 SPECIALS = ("bos_token", "eos_token", "pad_token", "unk_token")
-
-
-class Places(Sequence[Span]):
-    """The place of each token, [start, end) in characters: a list that is only made when it is looked into.
-
-    That takes a tenth of the time of tokenising, and most often only the tokens at the ends of answers are asked for.
-    """
-
-    def __init__(self, encoding: Encoding):
-        self._encoding = encoding
-
-    def __len__(self) -> int:
-        return len(self._encoding)
-
-    def __getitem__(self, index: Any) -> Any:
-        return self._list[index]
-
-    def __iter__(self) -> Iterator[Span]:
-        return iter(self._list)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sequence) and self._list == list(other)
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def first(self, place: int) -> int:
-        """The first token that begins at a character or after it."""
-        last = len(self) - 1
-        if last < 0:
-            return 0
-        encoding = self._encoding
-        token = encoding.char_to_token(place)
-        if token is None:
-            if encoding.token_to_chars(last)[1] <= place > encoding.token_to_chars(last)[0]:
-                return last + 1
-        elif encoding.token_to_chars(token)[0] == place and (
-            token == 0 or encoding.token_to_chars(token - 1)[0] < place
-        ):
-            return token
-        return bisect_left(self._list, place, key=itemgetter(0))
-
-    def crossed(self, place: int) -> bool:
-        """Whether a character lies within a token, and not at its beginning."""
-        after = self.first(place)
-        return after > 0 and self._encoding.token_to_chars(after - 1)[1] > place
-
-    @cached_property
-    def _list(self) -> list[Span]:
-        return self._encoding.offsets
 
 
 class TextTokenizer:
@@ -150,6 +100,13 @@ class TextTokenizer:
         """Finds any of the special strings."""
         return any_of(self.special_strings)
 
+    @cached_property
+    def pieces(self) -> Pieces | None:
+        """Tokenises by pieces, as far as this tokenizer reads each the same wherever it stands."""
+        if not reads_pieces_alike(self.backend, self.special_strings):
+            return None
+        return Pieces(self.backend, self.special, self.special_strings)
+
     def ids(self, text: str) -> list[int]:
         return self.backend.encode(text, add_special_tokens=False).ids
 
@@ -166,7 +123,7 @@ class TextTokenizer:
             found, spans = _broken(self._breakable, hidden, 0, len(text), breaks)
         else:
             encoding = self.backend.encode(hidden, add_special_tokens=False)
-            found, spans = encoding.ids, Places(encoding)
+            found, spans = encoding.ids, encoding.offsets
         if not quoted:
             return found, spans
         ids: list[int] = []

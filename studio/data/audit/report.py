@@ -40,7 +40,7 @@ class Report:
     faults: the first ones. near_rows: among how many different rows near duplicates were looked for. leaked: rows
     that also stand in the other dataset, or whose near duplicate the split puts on its other side. special_tokens:
     rows whose text holds a special token's string. tokens: see studio.data.audit.lengths. cut: how many of the
-    truncated rows lose what, by studio.templates.Cut; older reports do not say.
+    truncated rows lose what, by studio.templates.CUTS; older reports do not say.
     """
 
     dataset: str
