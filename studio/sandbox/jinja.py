@@ -25,6 +25,9 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 MAX_REPEATED = 100_000
 """Items of a text or list that a template multiplies."""
 
+MARKS = ("generation_opening", "generation_closing")
+"""Variables of the context that are written around what the assistant says; a template without them writes none."""
+
 _WIDTH = re.compile(r"%[^%a-zA-Z]*?(\*|\d{6,})")
 """A width or precision of % formatting that is beyond that, or is itself a value."""
 
@@ -82,7 +85,7 @@ def _names(text: str) -> list[str]:
     """Variables that the template reads and does not set. Raises: jinja2.TemplateSyntaxError."""
     found = jinja2.meta.find_undeclared_variables(_parsed(text))
     _compiled(text)  # which finds what reading alone does not
-    return sorted(found - {*environment().globals})
+    return sorted(found - {*environment().globals, *MARKS})
 
 
 def _parsed(text: str) -> jinja2.nodes.Template:
@@ -100,19 +103,17 @@ def _parsed(text: str) -> jinja2.nodes.Template:
 
 
 class _Generation(jinja2.ext.Extension):
-    """{% generation %}: what the assistant writes. Around it go the marks that the context names, if it names any."""
+    """{% generation %}: what the assistant writes. Around it go the marks of the context, if there are any."""
 
     tags = {"generation"}  # noqa: RUF012
 
-    def parse(self, parser: Any) -> jinja2.nodes.Node:
+    def parse(self, parser: Any) -> list[jinja2.nodes.Node]:
         line = next(parser.stream).lineno
         body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-        call = self.call_method("_marked", [jinja2.nodes.ContextReference()])
-        return jinja2.nodes.CallBlock(call, [], [], body).set_lineno(line)
-
-    def _marked(self, context: Any, caller: Any) -> str:
-        opening, closing = context.get("generation_marks", ("", ""))
-        return f"{opening}{caller()}{closing}"
+        opening, closing = (
+            jinja2.nodes.Output([jinja2.nodes.Name(mark, "load", lineno=line)], lineno=line) for mark in MARKS
+        )
+        return [opening, *body, closing]
 
 
 class _Sandbox(ImmutableSandboxedEnvironment):

@@ -14,6 +14,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple, overload
 
 from tokenizers import Tokenizer
+from tokenizers.models import BPE
 
 from studio.templates.quoting import Span
 
@@ -108,15 +109,29 @@ class Places(Sequence[Span]):
 
 def reads_pieces_alike(backend: Tokenizer, specials: Sequence[str]) -> bool:
     """Whether a piece between two cuts has the same tokens as it would have alone, and specials always are tokens."""
-    values = json.loads(backend.to_str())
-    added = {each["content"]: each for each in values["added_tokens"]}
+    added = {each.content: each for each in backend.get_added_tokens_decoder().values()}
     return (
         all(each in added for each in specials)
-        and not any(each["lstrip"] or each["rstrip"] or each["single_word"] for each in added.values())
-        and values["model"]["type"] == "BPE"
-        and (values["normalizer"] or {"type": "NFC"})["type"] == "NFC"
-        and _byte_level(values["pre_tokenizer"])
+        and not any(each.lstrip or each.rstrip or each.single_word for each in added.values())
+        and isinstance(backend.model, BPE)
+        and _composes(_settings(backend.normalizer))
+        and _byte_level(_settings(backend.pre_tokenizer))
     )
+
+
+def _settings(step: Any) -> Any:
+    return None if step is None else json.loads(step.__getstate__())
+
+
+def _composes(step: Any) -> bool:
+    """Whether a normalizer, if there is one, does no more than to compose characters."""
+    match step:
+        case None | {"type": "NFC"}:
+            return True
+        case {"type": "Sequence", "normalizers": steps}:
+            return all(map(_composes, steps))
+        case _:
+            return False
 
 
 def _byte_level(step: Any) -> bool:

@@ -150,7 +150,7 @@ def render_marked(
         "add_generation_prompt": prompt,
         "tools": tools,
         "documents": None,
-        "generation_marks": marks,
+        **dict(zip(jinja.MARKS, marks, strict=True)),
         **specials,
     }
     found = _answer(template, {"text": template.text, "values": context, "most": MAX_CHARACTERS})
