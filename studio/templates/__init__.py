@@ -7,6 +7,7 @@
     talk        a conversation with its template and its tokenizer
     answers     where in the text the answers are
     encoding    conversation -> tokens, each learned or not, and why
+    supervision which pieces of the text are learned, and why
     cutting     what goes where there are too many
     many        whole datasets, in processes beside this one
 
@@ -15,19 +16,10 @@ Not here: batches (studio.engine), and anything from transformers.
 
 from studio.templates.checking import concerns
 from studio.templates.cutting import CUTS, Shortened, Truncation
-from studio.templates.encoding import (
-    Encoded,
-    Policy,
-    Reason,
-    Role,
-    Supervise,
-    Token,
-    encode,
-    generation_prompt,
-    stop_tokens,
-)
+from studio.templates.encoding import Encoded, Token, encode, generation_prompt, stop_tokens
 from studio.templates.library import AUTO, every, load, names, parse, problems
 from studio.templates.rendering import Template, render
+from studio.templates.supervision import Policy, Reason, Role, Supervise
 from studio.templates.tokenizer import TextTokenizer, own, resolve
 
 __all__ = [

@@ -10,57 +10,26 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
-from itertools import islice, pairwise
+from itertools import islice
 from operator import itemgetter
-from typing import Literal, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from studio.data.example import Example, Message, ToolCall
 from studio.errors import TemplateError
-from studio.specs import DataSpec, TemplateSpec
-from studio.templates import cutting
+from studio.templates import cutting, supervision
 from studio.templates.answers import answers
 from studio.templates.confined import Unfinished
-from studio.templates.cutting import Shortened, Truncation
+from studio.templates.cutting import Shortened
 from studio.templates.pieces import Cut
 from studio.templates.quoting import Span
 from studio.templates.rendering import Template, with_system
-from studio.templates.talk import THOUGHT, Talk
+from studio.templates.supervision import Part, Policy, Reason, Role, answers_of, parts_of
+from studio.templates.talk import Talk
 from studio.templates.tokenizer import TextTokenizer
 
 T = TypeVar("T")
 _AT_ONCE = 64
 """Examples of which encode_all() writes the texts before it tokenises them."""
-
-Supervise = Literal["assistant", "last", "all"]
-Role = Literal["system", "user", "assistant", "tool", "template", "text"]
-Reason = Literal["answer", "end", "text", "template", "asked", "result", "history", "excluded", "thought"]
-"""Why a token is learned or not.
-
-learned: answer, end (the token that ends an answer), text (all of the text is learned). not learned: template (written
-by the template), asked (system or user), result (of a tool), history (an earlier answer), excluded (the row says so),
-thought (of the assistant, where thoughts are not learned).
-"""
-
-
-@dataclass(frozen=True)
-class Policy:
-    """What of a conversation is learned, and how much of it is kept.
-
-    supervise: every answer, the last one, or all of the text. A turn's own `train` goes before it; results of tools are
-    never learned. learn_thoughts: also what stands between <think> and </think>. system: for conversations that have no
-    system text. max_length: tokens that are kept; None: all. truncation: what goes where there are more.
-    """
-
-    supervise: Supervise = "assistant"
-    learn_thoughts: bool = True
-    system: str | None = None
-    max_length: int | None = None
-    truncation: Truncation = "cut_answer"
-
-    @classmethod
-    def of(cls, template: TemplateSpec, data: DataSpec) -> Policy:
-        """That of a training run."""
-        return cls(template.supervise, template.learn_thoughts, template.system, data.max_length, data.truncation)
 
 
 class Token(NamedTuple):
@@ -97,9 +66,7 @@ class Encoded:
     answered: int
     cut: Shortened = ""
     escaped: int = 0
-    parts: Sequence[tuple[int, int, Role, Reason]] | partial[Iterator[tuple[int, int, Role, Reason]]] = field(
-        default=(), compare=False, repr=False
-    )
+    parts: Sequence[Part] | partial[Iterator[Part]] = field(default=(), compare=False, repr=False)
 
     @property
     def truncated(self) -> bool:
@@ -125,7 +92,7 @@ class Encoded:
         starts = [part[0] for part in parts]
         return list(self._told(parts, starts))
 
-    def _told(self, parts: Sequence[tuple[int, int, Role, Reason]], starts: Sequence[int]) -> Iterator[Token]:
+    def _told(self, parts: Sequence[Part], starts: Sequence[int]) -> Iterator[Token]:
         shown = 0
         for number, (start, end), on in zip(self.input_ids, self.offsets, self.supervised, strict=True):
             place = bisect_left(starts, start + 1) - 1
@@ -195,8 +162,8 @@ class _Marked(NamedTuple):
 
 
 def _marked(talk: Talk, policy: Policy) -> _Marked:
-    spans = _answers(talk, policy)
-    return _Marked(talk, spans, _joined([(begin, end) for begin, end, on in _learned_parts(talk, spans, policy) if on]))
+    spans = answers_of(talk, policy)
+    return _Marked(talk, spans, supervision.learned(talk, spans, policy))
 
 
 def _by_pieces(some: Sequence[_Marked], tokenizer: TextTokenizer) -> list[Cut | None]:
@@ -291,69 +258,8 @@ def _conversation(marked: _Marked, cut: Cut | None, policy: Policy) -> Encoded:
         len(ids),
         sum(last - first for first, last in (_range(offsets, span, at) for _, span in spans)),
         escaped=len(cited),
-        parts=partial(_parts, talk, spans, policy),
+        parts=partial(parts_of, talk, spans, policy),
     )
-
-
-def _answers(talk: Talk, policy: Policy) -> list[tuple[int, Span]]:
-    """(turn, where it stands) of the answers that must be known."""
-    turns = talk.turns
-    only_last = policy.supervise == "last" and not any(talk.messages[turn].train for turn in turns[:-1])
-    if policy.supervise != "all":
-        return list(zip(turns[-1:] if only_last else turns, answers(talk, only_last=only_last), strict=True))
-    try:
-        return list(zip(turns, answers(talk), strict=True))
-    except TemplateError:
-        unlearned = not policy.learn_thoughts and "</think>" in talk.whole.text
-        if unlearned or any(talk.messages[turn].train is False for turn in turns):
-            raise
-        # all of the text is learned, so the answers are only wanted for show
-        return []
-
-
-def _learned_parts(talk: Talk, spans: Sequence[tuple[int, Span]], policy: Policy) -> Iterator[tuple[int, int, bool]]:
-    """Pieces of the text, ascending, and whether they are learned."""
-    if policy.supervise == "all":
-        yield from _all_but(talk, spans, policy)
-        return
-    for turn, (begin, end) in spans:
-        if _why(talk, turn, policy) != "answer":
-            yield begin, end, False
-        elif policy.learn_thoughts:
-            yield begin, end, True
-        else:
-            place = begin
-            for start, stop in _thoughts(talk, (begin, end)):
-                yield place, start, True
-                place = stop
-            yield place, end, True
-
-
-def _thoughts(talk: Talk, span: Span) -> list[Span]:
-    """Where in an answer the assistant thinks."""
-    begin, end = span
-    return [(begin + found.start(), begin + found.end()) for found in THOUGHT.finditer(talk.whole.text[begin:end])]
-
-
-def _all_but(talk: Talk, spans: Sequence[tuple[int, Span]], policy: Policy) -> Iterator[tuple[int, int, bool]]:
-    """All of the text but results of tools, answers that the row excludes, and thoughts that are not to be learned."""
-    out = [span for turn, span in spans if talk.messages[turn].train is False]
-    if not policy.learn_thoughts:
-        out += [thought for _, span in spans for thought in _thoughts(talk, span)]
-    if any(message.role == "tool" for message in talk.messages):
-        out += [span for turn, span in talk.contents if talk.messages[turn].role == "tool"]
-    place = 0
-    for begin, end in sorted(out):
-        yield place, begin, True
-        place = max(place, end)
-    yield place, len(talk.whole.text), True
-
-
-def _why(talk: Talk, turn: int, policy: Policy) -> Literal["answer", "history", "excluded"]:
-    wanted = talk.messages[turn].train
-    if wanted is not None:
-        return "answer" if wanted else "excluded"
-    return "history" if policy.supervise == "last" and turn != talk.turns[-1] else "answer"
 
 
 @lru_cache(maxsize=64)
@@ -371,11 +277,6 @@ def _prompt_ends_otherwise(template: Template, tokenizer: TextTokenizer) -> bool
     return not _within(offsets, begin) and ids[: len(alone)] != alone
 
 
-def _joined(spans: Sequence[Span]) -> list[Span]:
-    """Without empty ones."""
-    return [(begin, end) for begin, end in spans if begin < end]
-
-
 def _range(offsets: Sequence[Span], span: Span, at: Mapping[int, int]) -> Span:
     """The tokens that begin in a span. at: the number of tokens before some places, as far as it is known."""
     first, last = (at.get(place, -1) for place in span)
@@ -390,38 +291,6 @@ def _within(offsets: Sequence[Span], place: int) -> bool:
     """Whether a place lies within a token."""
     after = bisect_left(offsets, place, key=itemgetter(0))
     return after > 0 and offsets[after - 1][1] > place
-
-
-# --- For display
-
-
-def _parts(talk: Talk, spans: Sequence[tuple[int, Span]], policy: Policy) -> Iterator[tuple[int, int, Role, Reason]]:
-    """Who wrote which piece of the text, and why it is learned or not; what is in none was written by the template."""
-    all_learned = policy.supervise == "all"
-    known = dict(spans)
-    for turn, (begin, end) in talk.contents:
-        role = talk.messages[turn].role
-        if role != "assistant":
-            reason: Reason = "result" if role == "tool" else "text" if all_learned else "asked"
-            yield begin, end, role, reason
-        elif turn not in known:
-            yield begin, end, role, "text" if all_learned else "history"
-    for turn, span in spans:
-        yield from _answer_parts(talk, span, _why(talk, turn, policy), policy)
-
-
-def _answer_parts(talk: Talk, span: Span, why: Reason, policy: Policy) -> Iterator[tuple[int, int, Role, Reason]]:
-    begin, end = span
-    said = talk.whole.text[begin:end]
-    ending = next((each for each in (*talk.template.stop, *talk.tokenizer.special_strings) if said.endswith(each)), "")
-    thoughts = [] if policy.learn_thoughts or why != "answer" else list(THOUGHT.finditer(said))
-    places = sorted({0, len(said) - len(ending), len(said), *(place for found in thoughts for place in found.span())})
-    for start, stop in pairwise(places):
-        if any(found.start() <= start < found.end() for found in thoughts):
-            reason: Reason = "thought"
-        else:
-            reason = "end" if ending and stop == len(said) and why == "answer" else why
-        yield begin + start, begin + stop, "assistant", reason
 
 
 _PROBE = (Message("user", "Hello"), Message("assistant", "World"))

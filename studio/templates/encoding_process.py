@@ -19,9 +19,9 @@ from typing import BinaryIO
 import orjson
 
 from studio.sandbox import frames, limits
-from studio.templates.encoding import Policy
 from studio.templates.packed import pack, requested
 from studio.templates.rendering import Template
+from studio.templates.supervision import Policy
 from studio.templates.tokenizer import TextTokenizer
 
 READY, DONE, BROKEN = b"ready", b"done:", b"broken:"

@@ -27,10 +27,10 @@ from studio.hardware import usable_cores
 from studio.home import CHECKOUT
 from studio.sandbox import frames
 from studio.templates.confined import KEPT, LIMIT_S, MEMORY_MIB, START_S, Unfinished
-from studio.templates.encoding import Policy
 from studio.templates.encoding_process import BROKEN, DONE, READY
 from studio.templates.packed import Packed, pack, request
 from studio.templates.rendering import Template
+from studio.templates.supervision import Policy
 from studio.templates.tokenizer import TextTokenizer
 
 BATCH = 256

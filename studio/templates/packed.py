@@ -17,8 +17,9 @@ import orjson
 from studio.data.example import Example, Message, ToolCall
 from studio.templates.confined import Unfinished
 from studio.templates.cutting import CUTS
-from studio.templates.encoding import Encoded, Policy, encode_all
+from studio.templates.encoding import Encoded, encode_all
 from studio.templates.rendering import Template
+from studio.templates.supervision import Policy
 from studio.templates.tokenizer import TextTokenizer
 
 IGNORED = -100
