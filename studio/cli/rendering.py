@@ -119,7 +119,7 @@ def _prompt(example: Example, template: Template, reader: TextTokenizer, system:
     reasons = {"assistant": "history", "tool": "result"}
     roles = [(talk.messages[turn].role, span) for turn, span in talk.contents if text.startswith(talk.whole.text)]
     parts = [(*span, role, reasons.get(role, "asked")) for role, span in roles]
-    return Encoded(text, ids, offsets, [], [], len(ids), escaped=len(cited), parts=parts)
+    return Encoded(text, ids, offsets, [], [], len(ids), 0, escaped=len(cited), parts=parts)
 
 
 def _conversation(path: Path, tools_path: Path | None) -> Example:

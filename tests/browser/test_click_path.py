@@ -230,7 +230,7 @@ def test_a_killed_worker_shows_as_interrupted_and_resume_goes_on(page, studio_ho
         {
             "model": {"name": str(make("llama", tmp_path / "llama"))},
             "data": {"datasets": ["identity-en"], "max_length": 64},
-            "training": {"max_steps": 400, "save_steps": 5, "batch_size": 2, "accumulation": 1},
+            "training": {"max_steps": 150, "save_steps": 5, "batch_size": 2, "accumulation": 1},
             "evaluation": {"prompts": []},
         },
     )
@@ -244,13 +244,12 @@ def test_a_killed_worker_shows_as_interrupted_and_resume_goes_on(page, studio_ho
     page.locator("#train-resume").click()
     wait_for_state(page, "train", "finished", 300)
     view = view_of(run)
-    assert view.attempt == 2 and view.step == 400
+    assert view.attempt == 2 and view.step == 150
     assert any(f"step {kept}" in note for note in view.notes)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390])
-def test_no_tab_scrolls_sideways(browser, server, width, scheme, tmp_path):
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_no_tab_scrolls_sideways(browser, server, width, scheme):
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
     page = context.new_page()
     for name in TABS:
@@ -258,5 +257,4 @@ def test_no_tab_scrolls_sideways(browser, server, width, scheme, tmp_path):
         page.wait_for_selector(f"[role=tab][data-tab-id={name}][aria-selected=true]", timeout=30_000, state="attached")
         page.wait_for_timeout(500)
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{name} at {width} px"
-        page.screenshot(path=tmp_path / f"{name}-{scheme}-{width}.png", full_page=True)
     context.close()

@@ -46,7 +46,12 @@ def applied(plain, messages, **options):
 
 
 @published
-@pytest.mark.parametrize("name", FOLDERS)
+LARGE = ("deepseek_v3", "gpt2", "mistral_nemo")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(each, marks=[pytest.mark.slow] if each in LARGE else []) for each in FOLDERS]
+)
 def test_an_export_is_tokenized_by_plain_transformers_as_it_was_trained(name, tmp_path):
     told, plain, ours = carry(FOLDERS[name], tmp_path / "out", templates.load("chatml"), "Be brief.")
     assert [plain.encode(text, add_special_tokens=False) for text in TEXTS] == [ours.ids(text) for text in TEXTS]

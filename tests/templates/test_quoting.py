@@ -136,7 +136,11 @@ def test_whatever_is_written_only_the_templates_own_tokens_are_special(texts, ti
 
 @published
 @pytest.mark.parametrize(
-    "folder", ["gpt2", "qwen2_5", "mistral_nemo", "deepseek_v3", "minimind2-small", "yi", "internlm2"]
+    "folder",
+    [
+        *("gpt2", "qwen2_5", "minimind2-small", "yi"),
+        *(pytest.param(each, marks=pytest.mark.slow) for each in ("mistral_nemo", "deepseek_v3", "internlm2")),
+    ],
 )
 def test_the_pieces_are_those_of_transformers_with_split_special_tokens(folder):
     """Byte-level and sentencepiece tokenizers, each with its own end token in the user's words."""
