@@ -45,10 +45,10 @@ def applied(plain, messages, **options):
     return plain.apply_chat_template(as_values(messages), return_dict=False, **options)
 
 
-@published
 LARGE = ("deepseek_v3", "gpt2", "mistral_nemo")
 
 
+@published
 @pytest.mark.parametrize(
     "name", [pytest.param(each, marks=[pytest.mark.slow] if each in LARGE else []) for each in FOLDERS]
 )
