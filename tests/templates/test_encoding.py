@@ -6,14 +6,14 @@ import time
 from pathlib import Path
 
 import pytest
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer, models
 
 from studio import templates
 from studio.data.example import Example, Message
 from studio.errors import ModelError, TemplateError
 from studio.templates import Policy, Template, TextTokenizer, encode, generation_prompt, stop_tokens
 from studio.templates.library import shipped
-from tests.templates.tiny import byte_tokenizer
+from tests.templates.tiny import byte_tokenizer, learned
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 PUBLISHED = SHARED / "templates" / "expected.jsonl"
@@ -66,16 +66,7 @@ def tokenizers():
 @pytest.fixture(scope="module")
 def tiny():
     """A byte tokenizer with three special tokens, so that every text has tokens and places are easy to see."""
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    backend = Tokenizer(models.BPE(vocab={letter: index for index, letter in enumerate(letters)}, merges=[]))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    backend.add_special_tokens(["<s>", "</s>", "<turn>"])
-    return TextTokenizer(backend, {"bos_token": "<s>", "eos_token": "</s>"})
-
-
-def learned(encoded, tokenizer):
-    return tokenizer.decode([i for i, on in zip(encoded.input_ids, encoded.supervised, strict=True) if on])
+    return byte_tokenizer("<s>", "</s>", "<turn>")
 
 
 def template(text, **rest):

@@ -12,6 +12,7 @@ from studio.data.example import Example, Message, ToolCall
 from studio.errors import TemplateError
 from studio.templates import Policy, Template, TextTokenizer, encode, generation_prompt, stop_tokens
 from studio.templates.talk import closing
+from tests.templates.tiny import learned
 
 NAMES = ("[gMASK]", "<|system|>", "<|user|>", "<|assistant|>", "<|observation|>", "<|endoftext|>")
 OPEN = "{% if add_generation_prompt %}<|assistant|>{% endif %}"
@@ -52,10 +53,6 @@ def tokenizer():
     backend.decoder = decoders.ByteLevel()
     backend.add_special_tokens(list(NAMES))
     return TextTokenizer(backend, {"eos_token": "<|endoftext|>"})
-
-
-def learned(encoded, tokenizer):
-    return tokenizer.decode([i for i, on in zip(encoded.input_ids, encoded.supervised, strict=True) if on])
 
 
 @BOTH

@@ -13,8 +13,6 @@ from tests.templates.families import FAMILIES
 
 NAMES = [each.name for each in shipped()]
 OPEN, CLOSE = "\ufdd0", "\ufdd1"
-EARLIER_ENDS = {"gpt_oss": ["<|end|>"]}
-"""What ends an answer that is not the last, where that is another token."""
 EARLIER_END = {"gpt_oss": "<|end|>"}
 """What ends an answer that is not the last, where the family keeps the token that stops for the last one."""
 

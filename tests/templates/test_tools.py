@@ -11,7 +11,7 @@ from studio.templates import Policy, Template, TextTokenizer, encode, generation
 from studio.templates.library import shipped
 from studio.templates.tools import needed, places
 from tests.templates.test_encoding import FOLDERS, published
-from tests.templates.tiny import byte_tokenizer
+from tests.templates.tiny import byte_tokenizer, learned
 
 TOOLS = json.dumps(
     [{"type": "function", "function": {"name": "weather", "description": "Of a city.", "parameters": {}}}]
@@ -34,10 +34,6 @@ WITH_PLACES = Template(
 @pytest.fixture(scope="module")
 def tiny():
     return byte_tokenizer("<|im_start|>", "<|im_end|>", "<|endoftext|>")
-
-
-def learned(encoded, tokenizer):
-    return tokenizer.decode([i for i, on in zip(encoded.input_ids, encoded.supervised, strict=True) if on])
 
 
 def test_descriptions_calls_and_results_are_written_and_calls_are_learned(tiny):

@@ -12,13 +12,13 @@ from itertools import product
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from studio import templates
 from studio.data.example import Example, Message
 from studio.home import CHECKOUT
 from studio.templates import Encoded, Policy, Template, TextTokenizer, encode
 from studio.templates.cutting import LEAST_SOURCE
+from tests.templates.tiny import byte_tokenizer
 
 QWEN = CHECKOUT.parent / "shared" / "templates" / "tokenizers" / "qwen2_5"
 
@@ -37,12 +37,7 @@ SUPERVISE = ("assistant", "last", "all")
 
 def _tiny() -> TextTokenizer:
     """Every byte is a token, so that lengths are easy to see."""
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    backend = Tokenizer(models.BPE(vocab={letter: index for index, letter in enumerate(letters)}, merges=[]))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    backend.add_special_tokens(["<s>", "</s>", "<turn>"])
-    return TextTokenizer(backend, {"bos_token": "<s>", "eos_token": "</s>"})
+    return byte_tokenizer("<s>", "</s>", "<turn>")
 
 
 TINY = _tiny()

@@ -13,3 +13,8 @@ def byte_tokenizer(*specials):
     backend.decoder = decoders.ByteLevel()
     backend.add_special_tokens([AddedToken(each, normalized=False) for each in specials])
     return TextTokenizer(backend, {"bos_token": specials[0], "eos_token": specials[1]})
+
+
+def learned(encoded, tokenizer):
+    """The text of the tokens that carry loss."""
+    return tokenizer.decode([i for i, on in zip(encoded.input_ids, encoded.supervised, strict=True) if on])
