@@ -19,7 +19,7 @@ from typing import Any
 from studio.data import registry
 from studio.data.example import BadRow, Example, Kind, RowFault, Values
 from studio.data.fields import at
-from studio.data.learning import UNLEARNED, sft
+from studio.data.learning import Learning, learning
 from studio.data.registry import Dataset
 from studio.data.split import key, split
 from studio.errors import DataError, Fault, SpecError
@@ -43,6 +43,7 @@ class Part:
     """
 
     dataset: Dataset
+    learning: Learning
     sides: bytearray = field(default_factory=bytearray)
     faulty: int = 0
     faults: list[BadRow] = field(default_factory=list)
@@ -52,7 +53,7 @@ class Part:
         """The rows that the run uses, each with its side. This reads the dataset again."""
         sides = iter(self.sides)
         for _, outcome in registry.outcomes(self.dataset):
-            if isinstance(outcome, BadRow) or (learned := sft(outcome)) is None:
+            if isinstance(outcome, BadRow) or (learned := self.learning.see(outcome)) is None:
                 continue
             side = next(sides)
             if side != LEFT:
@@ -61,14 +62,17 @@ class Part:
     def unlearned_told(self) -> list[str]:
         """Sentences about valid rows that are not learned from."""
         all_rows = len(self.sides) + self.unlearned.total()
+        said = ((count, self.learning.unlearned[kind].many) for kind, count in self.unlearned.items())
         return [
-            f"{count} of {all_rows} rows of '{self.dataset.name}' {UNLEARNED[kind].many} and are not learned from."
-            for kind, count in self.unlearned.items()
+            f"{count} of {all_rows} rows of '{self.dataset.name}' {why} and are not learned from."
+            for count, why in said
         ]
 
 
-def select(data: DataSpec, *, tell: Tell = lambda done, total: None) -> list[Part]:
+def select(data: DataSpec, stage: str = "sft", *, tell: Tell = lambda done, total: None) -> list[Part]:
     """Read all rows of the run's datasets once, and decide about each; the same at each call.
+
+    stage: the kind of the training stage, which decides what can be learned from.
 
     Raises:
         DataError: no dataset is named, one is unknown, changed or has nothing to learn from, or no rows can be held
@@ -79,7 +83,7 @@ def select(data: DataSpec, *, tell: Tell = lambda done, total: None) -> list[Par
     datasets = [registry.get(name) for name in data.datasets]
     for dataset in datasets:
         registry.verify(dataset)
-    reading = _Reading(data, sum(dataset.rows for dataset in datasets), tell)
+    reading = _Reading(data, learning(stage), sum(dataset.rows for dataset in datasets), tell)
     parts = [reading.part(dataset) for dataset in datasets]
     if not data.skip_faulty and (faulty := [part for part in parts if part.faulty]):
         raise SpecError(_faulty(part.dataset, part.faulty, part.faults) for part in faulty)
@@ -118,14 +122,14 @@ def group_of(values: Values, column: str) -> int | None:
 class _Reading:
     """The pass over all datasets: it counts, and collects what the split needs to know about each row."""
 
-    def __init__(self, data: DataSpec, total: int, tell: Tell):
-        self._data, self._total, self._tell = data, total, tell
+    def __init__(self, data: DataSpec, learning: Learning, total: int, tell: Tell):
+        self._data, self._learning, self._total, self._tell = data, learning, total, tell
         self._done = 0
         self._keys = array("Q")
         self._groups: list[int | None] = []
 
     def part(self, dataset: Dataset) -> Part:
-        part = Part(dataset)
+        part = Part(dataset, self._learning)
         begin = len(self._keys)
         for row, outcome in registry.outcomes(dataset):
             self._count()
@@ -133,7 +137,7 @@ class _Reading:
                 part.faulty += 1
                 if len(part.faults) < SHOWN_FAULTS:
                     part.faults.append(outcome)
-            elif (learned := sft(outcome)) is None:
+            elif (learned := self._learning.see(outcome)) is None:
                 part.unlearned[outcome.kind] += 1
             else:
                 part.sides.append(TRAINED)
@@ -193,7 +197,7 @@ def _refuse_if_nothing_to_learn(part: Part) -> None:
     if not part.unlearned:
         raise DataError(f"{name}: no valid row. Look at the faults on the Data tab.")
     ((kind, _),) = part.unlearned.most_common(1)
-    why = UNLEARNED[kind]
+    why = part.learning.unlearned[kind]
     raise DataError(f"Nothing can be learned from '{name}': all its rows {why.many}. {why.remedy}")
 
 

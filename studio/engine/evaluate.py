@@ -80,7 +80,7 @@ def evaluate(
 
 def _examples(spec: EvaluateSpec, trained: TrainSpec, emit: Emit) -> list[Example]:
     if not spec.dataset:
-        chosen, held = examples_of(trained.data, most=spec.max_samples)
+        chosen, held = examples_of(trained.data, trained.stage.kind, most=spec.max_samples)
         if not held:
             emit(Note(text="The run held no rows out, so these are its training rows: memory, not what was learned."))
         return chosen

@@ -70,7 +70,7 @@ library_name: {"transformers" if spec.format == "merged" else "peft"}
 {trained.model.name}, fine-tuned with Finetune Studio and exported {what} ({spec.dtype}){step}.
 The whole spec is in `studio.yaml`; the licence of the base applies.
 
-- method: {trained.method.kind}, rank {trained.method.rank}, alpha {trained.method.alpha:g}
+- method: {trained.method.kind}{_settings(trained)}
 - quantisation while training: {trained.quantization.kind}
 - data: {", ".join(trained.data.datasets)}
 - template: {trained.template.name}, in `chat_template.jinja`{" with the system text of the run" if system else ""}
@@ -83,6 +83,13 @@ prompt = tokenizer.apply_chat_template(asked, add_generation_prompt=True, return
 answer = model.generate(**prompt, generation_config=GenerationConfig.from_pretrained("this-folder"))
 ```
 """
+
+
+def _settings(trained: TrainSpec) -> str:
+    """What was set apart from the usual, in brackets."""
+    given = trained.method.model_dump(mode="json", exclude={"kind"})
+    shown = [f"{name} {value}" for name, value in given.items() if value not in (None, False, [], {})]
+    return f" ({', '.join(shown)})" if shown else ""
 
 
 def _refuse_existing(target: Path) -> None:

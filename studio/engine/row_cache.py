@@ -52,6 +52,7 @@ def key(spec: TrainSpec, tokenizer: TextTokenizer, template: Template, datasets:
         # such a template writes another text each day
         "day": str(date.today()) if "strftime_now" in template.text else "",
         "policy": asdict(Policy.of(spec.template, spec.data)),
+        "stage": spec.stage.kind,
         "data": spec.data.model_dump(mode="json", exclude=_ORDER_ONLY),
         "datasets": [[each.name, each.sha256, each.rows, asdict(each.how)] for each in datasets],
         "libraries": [version(name) for name in _LIBRARIES],

@@ -12,7 +12,7 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,7 +33,7 @@ from studio.templates import Policy, Template, TextTokenizer
 from studio.templates.many import Encoder, batches
 from studio.templates.packed import IGNORED, Packed
 
-__all__ = ["IGNORED", "Counts", "Rows", "examples_of", "prepare"]
+__all__ = ["IGNORED", "Counts", "Rows", "examples_of", "policy_of", "prepare"]
 
 _SCHEMA = pa.schema({"input_ids": pa.list_(pa.int32()), "labels": pa.list_(pa.int32())})
 _TRAINED, _HELD = "train.arrow", "held.arrow"
@@ -104,15 +104,21 @@ class Rows:
         return {name: asdict(counts) for name, counts in self.counts.items()}
 
 
-def examples_of(data: DataSpec, *, most: int | None = None) -> tuple[list[Example], bool]:
+def examples_of(data: DataSpec, stage: str = "sft", *, most: int | None = None) -> tuple[list[Example], bool]:
     """The first rows that a run held out, or, if it held none out, of those that it trained on, and whether it did.
 
     Raises: as select.
     """
-    parts = select(data)
+    parts = select(data, stage)
     wanted = HELD if any(HELD in part.sides for part in parts) else TRAINED
     found = (example for part in parts for side, example in part.examples() if side == wanted)
     return list(islice(found, most)), wanted == HELD
+
+
+def policy_of(spec: TrainSpec) -> Policy:
+    """What of each conversation a run learns: continued pre-training learns all of the text."""
+    policy = Policy.of(spec.template, spec.data)
+    return replace(policy, supervise="all", learn_thoughts=True) if spec.stage.kind == "pretrain" else policy
 
 
 def prepare(
@@ -168,10 +174,12 @@ def _made(
     counts = (registry.get(name).rows for name in spec.data.datasets)
     expected = sum(each if most is None else min(each, most) for each in counts)
     # first of all, because its processes get ready while the rows are read for the first time
-    with Encoder(template, tokenizer, Policy.of(spec.template, spec.data), examples=expected) as encoder:
-        parts = select(
-            spec.data, tell=lambda done, total: emit(Phase(name="read", done=done, total=total, unit="rows"))
-        )
+    with Encoder(template, tokenizer, policy_of(spec), examples=expected) as encoder:
+
+        def tell(done: int, total: int) -> None:
+            emit(Phase(name="read", done=done, total=total, unit="rows"))
+
+        parts = select(spec.data, spec.stage.kind, tell=tell)
         work = _Tokenising(spec, encoder, emit, parts, place)
         if not work.run(stopping):
             return None

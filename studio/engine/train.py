@@ -10,18 +10,22 @@ import math
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
+
+import torch
+from transformers import set_seed
 
 from studio import hardware
 from studio.data.example import Message
 from studio.engine.callbacks import Keeper, Reporter, Sampler, Stopper, complete_checkpoints
-from studio.engine.methods import peft_config
-from studio.engine.models.load import load_base, load_tokenizer, record_origin, template_of
+from studio.engine.methods import Context, Tuning, tuning
+from studio.engine.models.load import device, load_base, load_tokenizer, record_origin, template_of
 from studio.engine.models.quantize import keep_trainable
 from studio.engine.models.resolve import resolve
-from studio.engine.rows import Rows, prepare
-from studio.engine.stages import STAGES
+from studio.engine.rows import Rows
+from studio.engine.stages import STAGES, Setup
 from studio.engine.trained import phases
 from studio.errors import DataError, Fault, SpecError
 from studio.events import Emit, Note, Phase, Plan
@@ -39,17 +43,20 @@ def train(
     record: Path,
     emit: Emit,
     stopping: Callable[[], bool],
+    code: Path | None = None,
 ) -> Path | None:
     """Train, from the newest whole checkpoint if there is one.
 
     Args:
         checkpoints: folder for checkpoint-N folders. adapter: where the finished adapter goes. record: a JSON file.
         emit: told every event. stopping: asked after each step; yes means save and end.
+        code: a Python file with reward functions, which only somebody at the shell can name.
     Returns: the adapter's folder, or None if the run was stopped before its end.
     Raises: StudioError: something the user can act on.
     """
     machine = hardware.detect()
     choices = hardware.choices(spec, machine)
+    stage, method = STAGES[spec.stage.kind], tuning(spec.method)
     _refuse_what_cannot_work(spec, machine)
     emit(Phase(name="resolve"))
     base = resolve(spec.model.name, spec.model.revision, progress=phases(emit))
@@ -57,7 +64,7 @@ def train(
     tokenizer, text_tokenizer = load_tokenizer(base)
     template = _template(spec, text_tokenizer, checkpoints)
     with _scratch(checkpoints.with_name(".rows")) as place:
-        rows = prepare(spec, text_tokenizer, template, emit, place=place, stopping=stopping)
+        rows = stage.rows(spec, text_tokenizer, template, emit, place=place, stopping=stopping)
         if rows is None:
             return None
         _refuse_other_rows(rows, record, checkpoints)
@@ -65,28 +72,36 @@ def train(
         if stopping():
             return None
         emit(Phase(name="load"))
-        model = load_base(base, dtype=choices["model.dtype"].value, quantization=spec.quantization)
+        labels = stage.labels(spec) if stage.labels else None
+        context = _context(spec, base, text_tokenizer, rows, task="CAUSAL_LM" if labels is None else "SEQ_CLS")
+        set_seed(spec.training.seed)  # a head and an adapter start at random
+        model = load_base(base, dtype=choices["model.dtype"].value, quantization=spec.quantization, labels=labels)
         keep_trainable(model)
+        model = method.attach(model, context)
         tokenizer.chat_template = template.portable_with(spec.template.system)
-        trainer = STAGES[spec.stage.kind](
-            spec,
-            model=model,
-            tokenizer=tokenizer,
-            rows=rows,
-            peft_config=peft_config(spec.method),
-            checkpoints=checkpoints,
-            choices=choices,
-            callbacks=[
-                Reporter(emit),
-                Sampler(spec, *_prompts(spec, template, text_tokenizer), text_tokenizer.decode, emit),
-                Stopper(stopping),
-                Keeper(
-                    checkpoints,
-                    spec.training.save_total_limit,
-                    lambda folder: record_origin(folder, base, spec.model.name, template),
-                    emit,
-                ),
-            ],
+
+        def finish(folder: Path) -> None:
+            facts = {} if labels is None else {"labels": labels}
+            record_origin(folder, base, spec.model.name, template, method=spec.method.kind, **facts)
+
+        keeper = Keeper(checkpoints, spec.training.save_total_limit, finish, emit)
+        sampler = Sampler(spec, *_prompts(spec, template, text_tokenizer), text_tokenizer.decode, emit)
+        watching = [Reporter(emit), *([] if labels else [sampler]), Stopper(stopping), keeper]
+        trainer = stage.trainer(
+            Setup(
+                spec,
+                model=model,
+                tuning=method,
+                tokenizer=tokenizer,
+                text_tokenizer=text_tokenizer,
+                template=template,
+                rows=rows,
+                checkpoints=checkpoints,
+                choices=choices,
+                callbacks=[*watching, *method.callbacks(context)],
+                emit=emit,
+                code=code,
+            )
         )
         plan = _plan(spec, trainer, rows, machine, choices)
         write_atomically(record, json.dumps(plan.model_dump(mode="json"), indent=1))
@@ -99,8 +114,17 @@ def train(
         if trainer.state.global_step < trainer.state.max_steps:
             return None
         emit(Phase(name="save"))
-        _save(trainer, adapter, lambda folder: record_origin(folder, base, spec.model.name, template))
+        _save(method, trainer.model, adapter, finish)
         return adapter
+
+
+def _context(spec: TrainSpec, base: Path, tokenizer: TextTokenizer, rows: Rows, *, task: str) -> Context:
+    def glimpse(count: int) -> Iterator[dict[str, Any]]:
+        for row in islice(rows.train, count):
+            ids = torch.tensor([row["input_ids"]], device=device())
+            yield {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+    return Context(spec, base, tokenizer.ids, glimpse, task)
 
 
 def _template(spec: TrainSpec, tokenizer: TextTokenizer, checkpoints: Path) -> Template:
@@ -224,11 +248,11 @@ def _total_steps(trainer: Any) -> int:
     return math.ceil(per_epoch * trainer.args.num_train_epochs)
 
 
-def _save(trainer: Any, adapter: Path, finish: Callable[[Path], None]) -> None:
-    """Write the adapter beside its place, then move it there, so that it is whole or absent."""
+def _save(method: Tuning, model: Any, adapter: Path, finish: Callable[[Path], None]) -> None:
+    """Write the outcome beside its place, then move it there, so that it is whole or absent."""
     scratch = adapter.with_name(f".{adapter.name}")
     shutil.rmtree(scratch, ignore_errors=True)
-    trainer.save_model(str(scratch))
+    method.save(model, scratch)
     finish(scratch)
     shutil.rmtree(adapter, ignore_errors=True)
     scratch.replace(adapter)

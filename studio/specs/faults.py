@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import difflib
+import types
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from studio.errors import Fault
+from studio.errors import Fault, unknown
 
 
 def faults(kind: type[BaseModel], error: ValidationError) -> list[Fault]:
     """Pydantic's errors in our words. A validator over several fields may carry several faults, one per line."""
     faults = []
     for entry in error.errors(include_url=False):
-        path = [str(part) for part in entry["loc"]]
+        path = _without_tags(kind, [str(part) for part in entry["loc"]])
         if entry["type"] == "value_error":
             faults += [_split(line, path) for line in str(entry["ctx"]["error"]).splitlines()]
         else:
@@ -55,15 +56,18 @@ _LIMITS = {
     "bool_type": "must be true or false",
     "string_type": "must be text",
     "tuple_type": "must be a list",
-    "union_tag_invalid": "has an unknown kind {tag}; known are {expected_tags}",
 }
 
 
 def _reason(kind: type[BaseModel], path: list[str], entry: Mapping[str, Any]) -> str:
     if entry["type"] == "extra_forbidden":
-        known = sorted(_fields(kind, path[:-1]))
+        known = sorted(_section(kind, [str(part) for part in entry["loc"][:-1]]).model_fields)
         near = difflib.get_close_matches(path[-1], known, n=1)
-        return f"is not a field. Did you mean {near[0]}?" if near else f"is not a field. Known: {', '.join(known)}."
+        what = f"is not a field{_of(entry)}"
+        return f"{what}. Did you mean {near[0]}?" if near else f"{what}. Known: {', '.join(known)}."
+    if entry["type"] == "union_tag_invalid":
+        tags = [tag.strip().strip("'") for tag in entry["ctx"]["expected_tags"].split(",")]
+        return unknown("kind", entry["ctx"]["tag"], tags)
     if entry["type"] in ("model_type", "model_attributes_type"):
         return f"must be a section with fields, but is {kind_of(entry['input'])}."
     text = _LIMITS.get(entry["type"])
@@ -77,9 +81,34 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def _fields(kind: type[BaseModel], path: list[str]) -> set[str]:
-    """Names of the fields of the section at a path."""
+def _section(kind: type[BaseModel], loc: list[str]) -> type[BaseModel]:
+    """The class of the section at a place, where a union's part is named by its tag."""
     section: Any = kind
-    for part in path:
-        section = section.model_fields[part].annotation
-    return set(section.model_fields)
+    for part in loc:
+        section = section.model_fields[part].annotation if isinstance(section, type) else _tagged(section)[part]
+    return section
+
+
+def _tagged(union: Any) -> dict[str, type[BaseModel]]:
+    """The classes of a discriminated union by their kind."""
+    return {get_args(each.model_fields["kind"].annotation)[0]: each for each in get_args(union)}
+
+
+def _without_tags(kind: type[BaseModel], loc: list[str]) -> list[str]:
+    """A place as a user writes it: pydantic also names the kind of a union that it is in."""
+    if len(loc) > 1 and loc[0] in kind.model_fields:
+        annotation = kind.model_fields[loc[0]].annotation
+        if get_origin(annotation) in (Union, types.UnionType) and loc[1] in _tagged_or_none(annotation):
+            return [loc[0], *loc[2:]]
+    return loc
+
+
+def _tagged_or_none(annotation: Any) -> dict[str, type[BaseModel]]:
+    parts = get_args(annotation)
+    models = all(isinstance(each, type) and issubclass(each, BaseModel) for each in parts)
+    return _tagged(annotation) if models else {}
+
+
+def _of(entry: Mapping[str, Any]) -> str:
+    loc = entry["loc"]
+    return f" of {loc[0]} {loc[1]}" if len(loc) > 2 else ""

@@ -69,15 +69,18 @@ def with_overrides(values: Mapping[str, Any], overrides: Iterable[str]) -> dict[
             if not isinstance(place, dict):
                 raise SpecError([Fault(path, f"{section} is a value, not a section.")])
         try:
-            place[field] = yaml.safe_load(text)
+            value = yaml.safe_load(text)
         except yaml.YAMLError as error:
             raise SpecError([Fault(path, f"{text!r} is not a YAML value.")]) from error
+        if field == "kind" and sections and place.get(field, value) != value:
+            place.clear()  # what was set for another kind of method or stage means nothing to this one
+        place[field] = value
     return result
 
 
 def dump(spec: Section, *, only_changes: bool = False) -> str:
     """The spec as YAML, sections in the order of the class. only_changes: leave out what equals the default."""
-    values = spec.model_dump(mode="json", exclude_defaults=only_changes)
+    values = _changed(spec) if only_changes else spec.model_dump(mode="json")
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)
 
 
@@ -91,7 +94,16 @@ def changes(spec: Section) -> list[str]:
             else:
                 yield f"{prefix}{key}={yaml_value(value)}"
 
-    return list(flat(spec.model_dump(mode="json", exclude_defaults=True)))
+    return list(flat(_changed(spec)))
+
+
+def _changed(spec: Section) -> dict[str, Any]:
+    """What differs from the defaults, as nested plain values; a kind of a union always says which one it is."""
+    values = spec.model_dump(mode="json", exclude_defaults=True)
+    for name, info in type(spec).model_fields.items():
+        if info.discriminator and (kind := getattr(spec, name).kind) != info.default.kind:
+            values[name] = {"kind": kind, **values.get(name, {})}
+    return {name: values[name] for name in type(spec).model_fields if name in values}
 
 
 def yaml_value(value: Any) -> str:

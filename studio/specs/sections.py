@@ -1,31 +1,25 @@
-"""The specs as classes: every field, default, limit and help text, once.
+"""The specs of the jobs: a training run with its model, data and template, an evaluation, an export, an audit.
 
-The docstring under a field is its help on the page and in the shell. Fields marked `front` stand in sight on the page;
-the others are folded. Not here: YAML (reading), words for what is wrong (faults), and what "auto" means on this machine
+Fields marked `front` stand in sight on the page; the others are folded. Not here: the unions of methods and stages, the
+optimisation (training), YAML (reading), words for what is wrong (faults), and what "auto" means on this machine
 (studio.hardware).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from studio.errors import Fault
+from studio.specs.abilities import contradictions
+from studio.specs.methods import LoraMethod, Method
+from studio.specs.section import FRONT, Section
+from studio.specs.stages import SftStage, Stage
+from studio.specs.training import EvaluationSpec, Precision, StartSpec, TrainerArguments, TrainingSpec
 
-FRONT = {"front": True}
 BUNDLED_MODEL = "smollm2-135m-instruct"
-
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
-
-
-class Section(BaseModel):
-    """A part of a spec: frozen, and strict about names."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False, protected_namespaces=()
-    )
 
 
 class ModelSpec(Section):
@@ -120,90 +114,6 @@ class TemplateSpec(Section):
     """Whether what the assistant thinks between <think> and </think> carries loss too."""
 
 
-class LoraMethod(Section):
-    """Low-rank adaptation: two small matrices beside each chosen linear layer (arXiv:2106.09685)."""
-
-    kind: Literal["lora"] = "lora"
-    """The tuning method: lora (with a quantised base: QLoRA)."""
-    rank: int = Field(16, ge=1, le=4096, json_schema_extra=FRONT)
-    """Rank of the update. Higher can learn more and costs more memory; 8 to 64 is usual."""
-    alpha: float = Field(32, gt=0, le=65_536, json_schema_extra=FRONT)
-    """Scaling numerator: the update is multiplied by alpha / rank. Twice the rank is usual."""
-    dropout: float = Field(0.0, ge=0.0, lt=1.0)
-    """Dropout on the adapter's input, from 0 to below 1."""
-    target_modules: tuple[Annotated[str, Field(min_length=1)], ...] = Field(("all-linear",), min_length=1)
-    """Layers that get an adapter: all-linear (every linear layer but the output head), or names such as q_proj."""
-    rslora: bool = False
-    """Scale by alpha / sqrt(rank) instead (rank-stabilised LoRA, arXiv:2312.03732)."""
-    dora: bool = False
-    """Learn magnitude and direction apart (DoRA, arXiv:2402.09353). Slower, often better at low rank."""
-
-
-Method = LoraMethod  # becomes a union, discriminated by kind, with the second method
-
-
-class SftStage(Section):
-    """Supervised fine-tuning: learn the answers of example conversations."""
-
-    kind: Literal["sft"] = "sft"
-    """The training objective: sft (supervised fine-tuning)."""
-    packing: bool = False
-    """Fill each sequence up to the cutoff with several rows, kept apart from each other. Fewer, fuller steps."""
-    neftune_noise_alpha: float | None = Field(None, gt=0, le=100)
-    """Noise on the embeddings while training (NEFTune, arXiv:2310.05914). 5 is usual; empty is off."""
-
-
-Stage = SftStage  # becomes a discriminated union with the second stage
-
-
-class TrainingSpec(Section):
-    """The optimisation itself."""
-
-    epochs: float = Field(3.0, gt=0, le=10_000, json_schema_extra=FRONT)
-    """Passes over the training rows. Fractions are allowed. Ignored when max_steps is set."""
-    max_steps: int | None = Field(None, ge=1, le=100_000_000, json_schema_extra=FRONT)
-    """Stop after this many optimiser steps. Empty means as many as the epochs take."""
-    learning_rate: float = Field(2e-4, gt=0, le=10, json_schema_extra=FRONT)
-    """Peak learning rate. 1e-4 to 1e-3 suits LoRA; 1e-5 suits full fine-tuning."""
-    batch_size: int = Field(4, ge=1, le=65_536, json_schema_extra=FRONT)
-    """Rows per device and forward pass."""
-    accumulation: int = Field(2, ge=1, le=65_536, json_schema_extra=FRONT)
-    """Forward passes per optimiser step. Effective batch size = batch_size x accumulation."""
-    scheduler: Literal["linear", "cosine", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt"] = "cosine"
-    """How the learning rate falls after the warm-up."""
-    warmup: float = Field(0.03, ge=0, lt=1)
-    """Share of the steps over which the learning rate rises from 0, from 0 to below 1."""
-    weight_decay: float = Field(0.0, ge=0, le=1)
-    """AdamW's decoupled weight decay."""
-    max_grad_norm: float = Field(1.0, gt=0, le=1e6)
-    """Gradients are clipped to this norm."""
-    optimizer: Literal["auto", "adamw_torch", "adamw_8bit", "paged_adamw_8bit", "adafactor", "sgd"] = "auto"
-    """auto: paged 8-bit AdamW on a GPU (as in the QLoRA paper), plain AdamW on a CPU, where 8 bits save no time."""
-    precision: Precision = "auto"
-    """Precision of the arithmetic. auto: bf16 where the device computes in it, else fp32."""
-    gradient_checkpointing: Literal["auto", "on", "off"] = "auto"
-    """Recompute activations in the backward pass: about 30 % slower, much less memory. auto: on only on a GPU."""
-    save_steps: int = Field(50, ge=1, le=100_000_000)
-    """Optimiser steps between checkpoints. One is always saved at the end and at a stop."""
-    save_total_limit: int = Field(3, ge=1, le=10_000)
-    """How many checkpoints are kept, newest first."""
-    seed: int = Field(42, ge=0, le=2**32 - 1)
-    """Seed of the adapter's start, of dropout and of the sampler."""
-
-
-class EvaluationSpec(Section):
-    """What is measured while a run trains."""
-
-    steps: int | None = Field(None, ge=1, le=100_000_000)
-    """Optimiser steps between validation losses. Empty: at the end of each epoch. Needs validation rows."""
-    prompts: tuple[Annotated[str, Field(min_length=1, max_length=4000)], ...] = Field(("Who are you?",), max_length=16)
-    """Fixed prompts that the model answers while it trains, so that the change can be read."""
-    sample_steps: int | None = Field(None, ge=1, le=100_000_000)
-    """Optimiser steps between sample answers. Empty: at the start, five times on the way, and at the end."""
-    max_new_tokens: int = Field(48, ge=1, le=4096)
-    """Length limit of a sample answer, in tokens."""
-
-
 class OutputSpec(Section):
     """What the run is called."""
 
@@ -226,25 +136,31 @@ class TrainSpec(Section):
     """Which parameters train."""
     stage: Stage = SftStage()
     """What the objective is."""
+    start: StartSpec = StartSpec()
+    """What the run starts from, besides the base."""
     training: TrainingSpec = TrainingSpec()
     """The optimisation itself."""
     evaluation: EvaluationSpec = EvaluationSpec()
     """What is measured while the run trains."""
     output: OutputSpec = OutputSpec()
     """What the run is called."""
+    trainer: TrainerArguments = Field(default_factory=dict, max_length=200)
+    """Further arguments of the trainer, by their own names in trl and transformers, such as adam_beta2: 0.95."""
+
+    @field_validator("method", "stage", mode="before")
+    @classmethod
+    def _usual_kind(cls, values: Any, info: ValidationInfo) -> Any:
+        """A section that names no kind is the usual one."""
+        if isinstance(values, Mapping) and "kind" not in values:
+            return {"kind": "lora" if info.field_name == "method" else "sft", **values}
+        return values
 
     @model_validator(mode="after")
     def _fits_together(self) -> TrainSpec:
-        faults = list(self._contradictions())
+        faults = list(contradictions(self))
         if faults:
             raise ValueError("\n".join(str(fault) for fault in faults))
         return self
-
-    def _contradictions(self) -> Iterable[Fault]:
-        if "all-linear" in self.method.target_modules[1:]:
-            yield Fault("method.target_modules", "all-linear stands alone. Remove it or the other names.")
-        if self.evaluation.steps is not None and self.data.validation_share == 0:
-            yield Fault("evaluation.steps", "needs validation rows. Set data.validation_share above 0, or empty this.")
 
 
 class EvaluateSpec(Section):

@@ -55,14 +55,17 @@ def fields() -> tuple[FormField, ...]:
     """Every field of TrainSpec, in order."""
     found = []
     for section, info in TrainSpec.model_fields.items():
-        for name, inner in info.annotation.model_fields.items():
-            found.append(_field(f"{section}.{name}", inner))
+        if section == "trainer":
+            continue
+        for name, inner in type(info.default).model_fields.items():
+            if get_origin(inner.annotation) is not dict:
+                found.append(_field(f"{section}.{name}", inner))
     return tuple(found)
 
 
 def sections() -> tuple[str, ...]:
     """The sections in order."""
-    return tuple(TrainSpec.model_fields)
+    return tuple(name for name in TrainSpec.model_fields if name != "trainer")
 
 
 def build_front() -> Widgets:

@@ -12,7 +12,7 @@ from functools import lru_cache
 from studio import templates
 from studio.data import registry
 from studio.data.example import BadRow, Example
-from studio.data.learning import UNLEARNED, sft
+from studio.data.learning import learning, sft
 from studio.engine.models.tokenizer import NotHere
 from studio.engine.models.tokenizer import tokenizer_of as tokenizer
 from studio.errors import DataError
@@ -49,7 +49,9 @@ def example(dataset: str, row: int) -> tuple[Example, int]:
         raise DataError(f"Dataset '{dataset}' has no format. Remove and add it again.")
     learned = sft(outcome)
     if learned is None:
-        raise DataError(f"{dataset}, row {row} {UNLEARNED[outcome.kind].one}, so nothing is learned from it.")
+        raise DataError(
+            f"{dataset}, row {row} {learning('sft').unlearned[outcome.kind].one}, so nothing is learned from it."
+        )
     return learned, found.rows
 
 

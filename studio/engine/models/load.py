@@ -6,12 +6,13 @@ Not here: finding or fetching them (resolve, bundled), and wrapping with a new a
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedTokenizerFast
 
 from studio.engine.models.quantize import quantization_config
 from studio.engine.models.resolve import identity
@@ -49,30 +50,53 @@ def load_tokenizer(folder: Path) -> tuple[Any, TextTokenizer]:
     return tokenizer, text_tokenizer
 
 
-def load_base(folder: Path, *, dtype: str, quantization: QuantizationSpec | None = None) -> Any:
+def load_base(
+    folder: Path,
+    *,
+    dtype: str,
+    quantization: QuantizationSpec | None = None,
+    labels: Sequence[str] | None = None,
+) -> Any:
     """The base with its weights in `dtype` (fp32, bf16, fp16), quantised if asked, on `device()`.
 
+    labels: of a model that classifies instead of writing: its head, one output a label, starts at random.
     Raises: ModelError: the weights cannot be loaded, with the library's own words.
     """
+    kind: Any = AutoModelForCausalLM if labels is None else AutoModelForSequenceClassification
     place = device()
     options: dict[str, Any] = {"device_map": {"": place}} if place.type == "cuda" else {}
     if quantization is not None and quantization.kind != "none":
         options["quantization_config"] = quantization_config(quantization, _compute_dtype(dtype))
+    if labels is not None:
+        options |= {"id2label": dict(enumerate(labels)), "label2id": {name: at for at, name in enumerate(labels)}}
     try:
-        return AutoModelForCausalLM.from_pretrained(
+        return kind.from_pretrained(
             folder, dtype=DTYPES[dtype], local_files_only=True, use_safetensors=True, trust_remote_code=False, **options
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelError(f"The model in {folder} cannot be loaded: {_first_line(error)}") from error
 
 
-def record_origin(adapter: Path, base: Path, name: str, template: Template) -> None:
-    """Write beside an adapter what it was trained on and with, and make its config name the base, not a cache path."""
-    record = {"base": name, "identity": identity(base), "template": asdict(template)}
-    (adapter / RECORD).write_text(json.dumps(record, ensure_ascii=False), encoding="utf-8")
-    config = adapter / "adapter_config.json"
-    values = json.loads(config.read_text(encoding="utf-8"))
-    config.write_text(json.dumps(values | {"base_model_name_or_path": name}, indent=2), encoding="utf-8")
+def record_origin(folder: Path, base: Path, name: str, template: Template, **facts: Any) -> None:
+    """Write beside trained weights what they were trained on and with, and make an adapter name its base, not a path.
+
+    facts: further entries of the record, such as the labels of a head. A folder without an adapter_config.json holds a
+    whole model, as full fine-tuning leaves it.
+    """
+    record = {"base": name, "identity": identity(base), "template": asdict(template), **facts}
+    (folder / RECORD).write_text(json.dumps(record, ensure_ascii=False), encoding="utf-8")
+    config = folder / "adapter_config.json"
+    if config.is_file():
+        values = json.loads(config.read_text(encoding="utf-8"))
+        config.write_text(json.dumps(values | {"base_model_name_or_path": name}, indent=2), encoding="utf-8")
+
+
+def recorded(folder: Path, fact: str) -> Any:
+    """An entry of the record beside trained weights; None where there is none."""
+    try:
+        return json.loads((folder / RECORD).read_text(encoding="utf-8")).get(fact)
+    except (OSError, ValueError, AttributeError):
+        return None
 
 
 def check_base(adapter: Path, base: Path) -> None:

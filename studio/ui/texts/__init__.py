@@ -76,8 +76,8 @@ def _spec_texts() -> Iterator[tuple[str, str]]:
     for section, info in TrainSpec.model_fields.items():
         yield f"spec.{section}.label", humanised(section)
         yield f"spec.{section}.help", info.description or ""
-        kind: Any = info.annotation
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
+        kind: Any = type(info.default)
+        if issubclass(kind, BaseModel):
             for field, inner in kind.model_fields.items():
                 yield f"spec.{section}.{field}.label", humanised(field)
                 yield f"spec.{section}.{field}.help", inner.description or ""
