@@ -63,7 +63,10 @@ class Plan(_Event):
 
 
 class Step(_Event):
-    """One optimiser step. loss: mean nats per supervised token. grad_norm: before clipping."""
+    """One optimiser step. loss: the objective's; mean nats per supervised token where answers or texts are learned.
+
+    grad_norm: before clipping.
+    """
 
     type: Literal["step"] = "step"
     step: int
@@ -75,6 +78,8 @@ class Step(_Event):
     """Real (unpadded) tokens per second over this step."""
     seconds: float | None = None
     memory_gib: float | None = None
+    figures: dict[str, float] = {}
+    """What else the stage tells, as its trainer names it: rewards/margins, rewards/accuracies, accuracy, reward, kl, …"""
 
 
 class Measured(_Event):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from studio.specs import TrainSpec
+from studio.specs import TrainSpec, ability
 
 GIB = 1024**3
 
@@ -81,15 +81,21 @@ def choices(spec: TrainSpec, hardware: Hardware) -> dict[str, Choice]:
         "fp16": "this GPU is older than bf16, so fp16 is used",
         "fp32": "this CPU has no bf16 arithmetic, and emulating it is slow",
     }[half]
+    checkpointing = Choice("off", "memory is enough on this machine, and recomputing costs about 30 % of the time")
+    if not ability(spec.method).checkpointing:
+        checkpointing = Choice("off", "this method cannot recompute activations")
+    elif gpu:
+        checkpointing = Choice("on", "saves memory on the GPU for about 30 % of the time")
+    whole = spec.method.kind == "full"
     auto = {
-        "model.dtype": Choice(half, why_half),
+        "model.dtype": Choice("fp32", "every weight trains, and bf16 would lose small updates")
+        if whole
+        else Choice(half, why_half),
         "training.precision": Choice(half, why_half),
         "training.optimizer": Choice("paged_adamw_8bit", "8-bit states that page out to memory, as in the QLoRA paper")
         if gpu
         else Choice("adamw_torch", "on a CPU 8-bit states save no time, and an adapter's are small"),
-        "training.gradient_checkpointing": Choice("on", "saves memory on the GPU for about 30 % of the time")
-        if gpu
-        else Choice("off", "memory is enough on this machine, and recomputing costs about 30 % of the time"),
+        "training.gradient_checkpointing": checkpointing,
     }
     given = {
         "model.dtype": spec.model.dtype,

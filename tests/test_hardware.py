@@ -4,6 +4,7 @@ import pytest
 
 from studio.hardware import Hardware, choices, detect, thread_environment
 from studio.specs import TrainSpec, parse
+from studio.specs.abilities import table
 
 CPU = Hardware(cores=2, memory_gib=24, bf16=True)
 OLD_CPU = Hardware(cores=4, memory_gib=8)
@@ -38,6 +39,19 @@ def test_auto_is_what_the_machine_can_do(hardware, precision, optimizer, checkpo
 def test_what_the_spec_sets_is_kept_and_every_choice_has_a_reason():
     assert values(GPU, optimizer="sgd", precision="fp32")["training.optimizer"] == "sgd"
     assert all(choice.why for choice in choices(TrainSpec(), OLD_GPU).values())
+
+
+def test_full_fine_tuning_keeps_its_weights_in_fp32():
+    chosen = choices(parse(TrainSpec, {"method": {"kind": "full"}, "quantization": {"kind": "none"}}), GPU)
+    assert chosen["model.dtype"].value == "fp32" and chosen["training.precision"].value == "bf16"
+
+
+def test_a_method_that_cannot_recompute_activations_goes_without_checkpointing():
+    kinds = [name for name, can in table().items() if not can.checkpointing and "," not in name]
+    assert kinds
+    for kind in kinds:
+        spec = parse(TrainSpec, {"method": {"kind": kind}, "quantization": {"kind": "none"}})
+        assert choices(spec, GPU)["training.gradient_checkpointing"].value == "off", kind
 
 
 def test_a_hidden_gpu_is_not_used(monkeypatch):

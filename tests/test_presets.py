@@ -8,6 +8,7 @@ from studio.errors import StudioError
 def test_every_preset_is_a_valid_spec_and_says_what_it_is_for(name):
     text = presets.text(name)
     assert text.startswith("# ")
+    assert presets.described()[name].endswith(".")
     specs.parse(specs.TrainSpec, specs.read_yaml(text, name))
 
 

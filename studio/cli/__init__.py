@@ -16,7 +16,7 @@ from typing import Annotated
 
 import typer
 
-from studio.cli import chat, data, jobs, library, runs, templates
+from studio.cli import chat, data, jobs, library, methods, runs, templates
 from studio.cli.session import Session
 from studio.errors import StudioError
 
@@ -36,6 +36,8 @@ app.add_typer(jobs.app, name="jobs")
 app.add_typer(data.app, name="data")
 app.add_typer(templates.app, name="templates")
 app.add_typer(library.presets, name="presets")
+app.add_typer(methods.methods, name="methods")
+app.add_typer(methods.stages, name="stages")
 
 
 @app.command()

@@ -21,12 +21,11 @@ def list_presets(as_json: Json = False) -> None:
     """List the presets."""
     from studio import presets as all_presets
 
-    names = list(all_presets.names())
+    described = all_presets.described()
     if as_json:
-        output.emit(names)
+        output.emit([{"preset": name, "description": text} for name, text in described.items()])
     else:
-        for name in names:
-            output.line(name)
+        output.table(["preset", "what it is for"], described.items())
 
 
 @presets.command("copy")

@@ -23,10 +23,14 @@ def train(
     spec: Annotated[Path | None, typer.Argument(metavar="[SPEC.yaml]", help="A spec, as `studio presets` has.")] = None,
     preset: Annotated[str | None, typer.Option(metavar="NAME", help="Start from a preset instead of a file.")] = None,
     changes: Set = None,
+    reward_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.py", help="Code with reward(prompts, completions, reference, **more), for GRPO."),
+    ] = None,
     as_json: Json = False,
     detach: Detach = False,
 ) -> None:
-    """Train an adapter."""
+    """Train a model or an adapter."""
     if spec and preset:
         raise typer.BadParameter("give a file or a preset, not both")
     values: dict[str, Any] = {}
@@ -37,7 +41,7 @@ def train(
     elif spec:
         values = specs.read_yaml(_text(spec), str(spec))
     values = specs.with_overrides(values, changes or ())
-    _start(context, specs.parse(specs.TrainSpec, values), as_json, detach)
+    _start(context, specs.parse(specs.TrainSpec, values), as_json, detach, code=reward_file)
 
 
 def evaluate(
@@ -83,12 +87,12 @@ def _spec(kind: type, run: str, given: dict[str, Any], changes: list[str] | None
     return specs.parse(kind, specs.with_overrides(values, changes or ()))
 
 
-def _start(context: typer.Context, spec: Any, as_json: bool, detach: bool) -> None:
+def _start(context: typer.Context, spec: Any, as_json: bool, detach: bool, *, code: Path | None = None) -> None:
     from studio.cli import follow
     from studio.jobs import control
 
     session: Session = context.obj
-    folder = control.submit(spec, executor=session.get_executor())
+    folder = control.submit(spec, executor=session.get_executor(), code=code)
     if detach:
         follow.started(folder, as_json=as_json)
         return

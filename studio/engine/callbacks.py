@@ -15,6 +15,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from studio.engine.best import best
 from studio.engine.generate import Request, complete
 from studio.engine.models.memory import peak_gib
 from studio.errors import StudioError
@@ -26,11 +27,26 @@ MANIFEST = "manifest.json"
 """Written last into a checkpoint: a folder without it is half a save."""
 
 
-class Reporter(TrainerCallback):
-    """Turns the trainer's logs into Step and Measured events. One step is one optimiser step."""
+_TOLD_APART = frozenset({"loss", "learning_rate", "grad_norm", "epoch", "num_tokens", "step_time", "total_flos"})
+_OF_THE_CLOCK = ("runtime", "samples_per_second", "steps_per_second", "preparation_time", "jit_compilation_time")
+_NAMES = {
+    "margin": "rewards/margins",
+    "mean_reward": "reward",
+    "min_reward": "rewards/min",
+    "max_reward": "rewards/max",
+}
+"""Figures of a reward model that the other trainers call otherwise."""
 
-    def __init__(self, emit: Emit):
+
+class Reporter(TrainerCallback):
+    """Turns the trainer's logs into Step and Measured events. One step is one optimiser step.
+
+    likelihood: the loss is that of tokens, so that a perplexity follows from it.
+    """
+
+    def __init__(self, emit: Emit, *, likelihood: bool = True):
         self._emit = emit
+        self._likelihood = likelihood
         self._began = 0.0
         self._seconds = 0.0
         self._tokens = 0.0
@@ -50,8 +66,6 @@ class Reporter(TrainerCallback):
                 f"The loss became {loss} at step {state.global_step}. Earlier checkpoints are untouched. "
                 "Lower training.learning_rate, or raise training.warmup, and start again."
             )
-        total = float(logs.get("num_tokens", 0.0))
-        tokens, self._tokens = total - self._tokens, total
         self._emit(
             Step(
                 step=state.global_step,
@@ -59,19 +73,35 @@ class Reporter(TrainerCallback):
                 loss=loss,
                 learning_rate=float(logs["learning_rate"]),
                 grad_norm=_finite(logs.get("grad_norm")),
-                tokens_per_s=round(tokens / self._seconds, 1) if self._seconds else None,
+                tokens_per_s=self._speed(logs.get("num_tokens")),
                 seconds=round(self._seconds, 4),
                 memory_gib=round(peak_gib(), 3),
+                figures=figures(logs),
             )
         )
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, Any] | None = None, **_: Any) -> None:
-        loss = (metrics or {}).get("eval_loss")
+        found = {key.removeprefix("eval_"): value for key, value in (metrics or {}).items()}
+        loss = found.get("loss")
         if loss is not None and not math.isfinite(float(loss)):
             self._emit(Note(text=f"The validation loss at step {state.global_step} is {float(loss)}, not a number."))
         elif loss is not None:
-            scores = {"loss": float(loss), "perplexity": math.exp(min(float(loss), 700.0))}
-            self._emit(Measured(step=state.global_step, scores=scores))
+            perplexity = {"perplexity": math.exp(min(float(loss), 700.0))} if self._likelihood else {}
+            self._emit(Measured(step=state.global_step, scores={"loss": float(loss), **perplexity, **figures(found)}))
+
+    def _speed(self, total: float | None) -> float | None:
+        """Tokens per second over the last step, where the trainer counts them. total: since it began."""
+        if total is None:
+            return None
+        tokens, self._tokens = float(total) - self._tokens, float(total)
+        return round(tokens / self._seconds, 1) if self._seconds else None
+
+
+def figures(logs: dict[str, Any]) -> dict[str, float]:
+    """What a log says besides what every trainer does; figures that are no number are left out."""
+    chosen = {key: value for key, value in logs.items() if key not in _TOLD_APART and not key.endswith(_OF_THE_CLOCK)}
+    numbers = {key: value for key, value in chosen.items() if isinstance(value, int | float) and math.isfinite(value)}
+    return {_NAMES.get(key, key): float(f"{value:.6g}") for key, value in numbers.items()}
 
 
 class Stopper(TrainerCallback):
@@ -93,21 +123,28 @@ class Stopper(TrainerCallback):
 class Keeper(TrainerCallback):
     """Completes each checkpoint with a manifest, then removes the oldest ones, by step.
 
-    transformers' own rotation goes by file time, which a clock set back turns into deleting the newest.
+    transformers' own rotation goes by file time, which a clock set back turns into deleting the newest. best: the
+    checkpoint of the best validation stays, however old it gets.
     """
 
-    def __init__(self, checkpoints: Path, limit: int, finish: Callable[[Path], None], emit: Emit):
+    def __init__(
+        self, checkpoints: Path, limit: int, finish: Callable[[Path], None], emit: Emit, *, best: bool = False
+    ):
         self._checkpoints = checkpoints
         self._limit = limit
         self._finish = finish
         self._emit = emit
+        self._best = best
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         folder = self._checkpoints / f"checkpoint-{state.global_step}"
         self._finish(folder)
         seal(folder, state.global_step)
         self._emit(Saved(step=state.global_step, path=str(Path(self._checkpoints.name) / folder.name)))
-        for _step, old in complete_checkpoints(self._checkpoints)[: -self._limit]:
+        top = best(state.log_history) if self._best else None
+        for step, old in complete_checkpoints(self._checkpoints)[: -self._limit]:
+            if top and step == top.step:
+                continue
             (old / MANIFEST).unlink()  # first, so that a kill in the middle leaves no folder that looks whole
             shutil.rmtree(old)
 
@@ -157,7 +194,8 @@ def sample_steps(total: int, every: int | None) -> frozenset[int]:
 
 def seal(folder: Path, step: int) -> None:
     """Write the manifest of a finished save: the size of every file, in bytes."""
-    files = {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.is_file()}
+    whole = sorted(path for path in folder.rglob("*") if path.is_file())
+    files = {path.relative_to(folder).as_posix(): path.stat().st_size for path in whole}
     write_atomically(folder / MANIFEST, json.dumps({"step": step, "files": files}, indent=1))
 
 

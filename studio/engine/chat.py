@@ -1,4 +1,4 @@
-"""One base in memory, many adapters: answer several conversations at once, streaming text.
+"""One base in memory, and what runs made of it: answer several conversations at once, streaming text.
 
 Not here: the network (studio.serving), and how a token is chosen (studio.engine.generate).
 """
@@ -8,16 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-from peft import PeftModel
 
 from studio import hardware
 from studio.data.example import Message
 from studio.engine.generate import BASE, Request, decode
-from studio.engine.models.load import check_base, load_base, load_tokenizer, template_of
+from studio.engine.held import Held, virtual_tokens
+from studio.engine.models.load import check_base, load_base, load_tokenizer, recorded, template_of
 from studio.engine.models.resolve import resolve
-from studio.engine.trained import with_adapter
 from studio.errors import ServingError, unknown
 from studio.specs import ModelSpec, QuantizationSpec, Sampling, TrainSpec
 from studio.templates import Template, TextTokenizer, generation_prompt, stop_tokens
@@ -51,8 +48,8 @@ class Chat:
         self.folder = resolve(model.name, model.revision, progress=progress)
         self._text_tokenizer: TextTokenizer = load_tokenizer(self.folder)[1]
         progress("load")
-        dtype = hardware.choices(TrainSpec(model=model), hardware.detect())["model.dtype"].value
-        self._model = _Held(load_base(self.folder, dtype=dtype, quantization=quantization).eval())
+        self._dtype = hardware.choices(TrainSpec(model=model), hardware.detect())["model.dtype"].value
+        self._model = Held(load_base(self.folder, dtype=self._dtype, quantization=quantization))
         self._runs: dict[str, TrainSpec] = {}
         self._keys: dict[str, str] = {}
         self._templates: dict[str, Template] = {}
@@ -62,14 +59,19 @@ class Chat:
         return ["base", *self._runs]
 
     def add(self, name: str, adapter: Path, trained: TrainSpec) -> None:
-        """Put a run's adapter beside the others. Raises: ModelError: it belongs to another base, or does not fit."""
+        """Put what a run left, an adapter or a whole model, beside the others.
+
+        Raises: ModelError: it belongs to another base, or does not fit. ServingError: it does not write text.
+        """
         if name in self._runs:
             return
+        if labels := recorded(adapter, "labels"):
+            raise ServingError(_no_writer(name, labels))
         check_base(adapter, self.folder)
         # PEFT uses an adapter's name as a module's name, where a dot would be a path
         key = f"run{len(self._runs)}"
         template = template_of(adapter, trained.template.name, self._text_tokenizer)
-        self._model.model = with_adapter(self._model.model, adapter, key)
+        self._model.add(key, adapter, dtype=self._dtype)
         self._runs[name], self._keys[name], self._templates[name] = trained, key, template
 
     def request(self, turn: Turn) -> Request:
@@ -108,6 +110,7 @@ class Chat:
 
     def _within_positions(self, turn: Turn, prompt_tokens: int) -> Sampling:
         """The sampling, cut to what fits: beyond its positions a model babbles, or has no embedding at all."""
+        prompt_tokens += virtual_tokens(self._model.place(self._keys.get(turn.model)))
         positions = getattr(self._model.config, "max_position_embeddings", None)
         if not positions or prompt_tokens + turn.sampling.max_tokens <= positions:
             return turn.sampling
@@ -119,22 +122,6 @@ class Chat:
         return turn.sampling.model_copy(update={"max_tokens": positions - prompt_tokens})
 
 
-class _Held:
-    """The model as it is at each step: the first adapter may be put on it while the base is still answering.
-
-    Then that answer must go on without the adapter, which only the wrapped model can be told.
-    """
-
-    def __init__(self, model: Any):
-        self.model = model
-
-    def __call__(self, *, adapter_names: list[str] | None = None, **inputs: Any) -> Any:
-        if adapter_names is not None and isinstance(self.model, PeftModel):
-            inputs["adapter_names"] = adapter_names
-        return self.model(**inputs)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.model, name)
-
-    def get_base_model(self) -> Any:
-        return self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
+def _no_writer(name: str, labels: Sequence[str]) -> str:
+    what = "scores answers (a reward model)" if len(labels) == 1 else f"tells {len(labels)} labels apart"
+    return f"{name} {what}, so it writes no text. Measure it on the Evaluate tab instead."

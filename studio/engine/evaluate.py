@@ -1,4 +1,4 @@
-"""The story of one evaluation: loss and answers of base and adapter on the same rows, from one copy of the weights.
+"""The story of one evaluation: loss and answers of the base and of what a run made of it, on the same rows.
 
 Not here: the scores themselves (studio.engine.metrics) and the job around it (studio.jobs.worker).
 """
@@ -15,10 +15,12 @@ from typing import Any
 from studio.data import registry
 from studio.data.example import Example, Message
 from studio.data.learning import sft
+from studio.engine.evaluate_labels import evaluate_labels
+from studio.engine.evaluate_pairs import evaluate_pairs
 from studio.engine.generate import BASE, Request, complete
 from studio.engine.metrics.likelihood import Likelihood, likelihoods, total
 from studio.engine.rows import examples_of
-from studio.engine.trained import ADAPTER, Trained, open_trained
+from studio.engine.trained import ADAPTER, Trained, open_beside_base
 from studio.errors import DataError, TemplateError
 from studio.events import Emit, Measured, Note, Phase
 from studio.specs import EvaluateSpec, Sampling, TrainSpec
@@ -50,11 +52,20 @@ def evaluate(
     """Measure, and write one JSON line per row to `predictions` as it goes.
 
     Each line: row, prompt, reference, and for base and adapter each: loss (mean nats per supervised token), answer.
+    For a classifier see evaluate_labels, for a reward model evaluate_pairs.
     Returns: predictions, or None if it was stopped before the last row; the rows measured until then stay.
     Raises: StudioError: the run, its base or the rows cannot be used.
     """
+    if trained.stage.kind == "classify":
+        return evaluate_labels(
+            spec, trained=trained, adapter=adapter, predictions=predictions, emit=emit, stopping=stopping
+        )
+    if trained.stage.kind == "reward":
+        return evaluate_pairs(
+            spec, trained=trained, adapter=adapter, predictions=predictions, emit=emit, stopping=stopping
+        )
     examples = _examples(spec, trained, emit)
-    opened = open_trained(trained, adapter, emit)
+    opened = open_beside_base(trained, adapter, emit)
     rows = list(_rows(examples, trained, opened, emit))
     if not rows:
         raise DataError("No row has a supervised token within the cutoff, so there is nothing to measure.")
@@ -83,7 +94,10 @@ def _examples(spec: EvaluateSpec, trained: TrainSpec, emit: Emit) -> list[Exampl
         chosen, held = examples_of(trained.data, trained.stage.kind, most=spec.max_samples)
         if not held:
             emit(Note(text="The run held no rows out, so these are its training rows: memory, not what was learned."))
-        return chosen
+        answered = [each for example in chosen if (each := _answered(example)) is not None]
+        if not answered:
+            raise DataError("No row of the run has an answer to measure by. Name a dataset that has some.")
+        return answered
     chosen = list(islice(_learnable(spec.dataset), spec.max_samples))
     if not chosen:
         raise DataError(f"{spec.dataset} has no row with an answer to measure by. Look at its rows on the Data tab.")
@@ -96,6 +110,13 @@ def _learnable(dataset: str) -> Iterator[Example]:
     for _, outcome in registry.outcomes(registry.get(dataset)):
         if isinstance(outcome, Example) and (learned := sft(outcome)) is not None:
             yield learned
+
+
+def _answered(example: Example) -> Example | None:
+    """An example of any stage with the answer that is wanted: the better one, or the reference of a prompt."""
+    if example.kind == "prompt" and isinstance(example.label, str):
+        return Example((*example.messages, Message("assistant", example.label)), tools=example.tools)
+    return sft(example)
 
 
 def _rows(examples: list[Example], trained: TrainSpec, opened: Trained, emit: Emit) -> Iterator[_Row]:
@@ -121,10 +142,8 @@ def _rows(examples: list[Example], trained: TrainSpec, opened: Trained, emit: Em
 
 def _likelihoods(opened: Trained, subject: str, batch: list[_Row]) -> list[Likelihood]:
     rows = [(row.encoded.input_ids, row.encoded.supervised) for row in batch]
-    if subject == "adapter":
-        return likelihoods(opened.model, rows)
-    with opened.model.disable_adapter():
-        return likelihoods(opened.model, rows)
+    with opened.model.using(SUBJECTS[subject]) as model:
+        return likelihoods(model, rows)
 
 
 def _answers(opened: Trained, batch: list[_Row], spec: EvaluateSpec, trained: TrainSpec) -> dict[tuple[str, int], str]:

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from studio import specs
 from studio.engine.exporters import EXPORTERS
+from studio.engine.held import is_ours, is_whole
+from studio.engine.models.load import recorded
 from studio.errors import ExportError
 from studio.events import Emit
 from studio.specs import ExportSpec, TrainSpec
@@ -38,7 +40,7 @@ def export(
         EXPORTERS[spec.format](spec, trained, adapter, scratch, emit, stopping)
         if stopping():
             return None
-        (scratch / "README.md").write_text(card(spec, trained), encoding="utf-8")
+        (scratch / "README.md").write_text(card(spec, trained, adapter), encoding="utf-8")
         (scratch / "studio.yaml").write_text(specs.dump(trained), encoding="utf-8")
         _refuse_existing(target)
         scratch.rename(target)
@@ -50,15 +52,13 @@ def export(
     return target
 
 
-def card(spec: ExportSpec, trained: TrainSpec) -> str:
-    """The README.md of an export: what it is, what it was made of, and how to load it."""
+def card(spec: ExportSpec, trained: TrainSpec, adapter: Path) -> str:
+    """The README.md of an export: what it is, what it was made of, and how to load it. adapter: what was exported."""
     what = "merged into full weights" if spec.format == "merged" else "as a PEFT adapter"
+    if is_whole(adapter):
+        what = "as full weights"
     step = f", checkpoint {spec.checkpoint}" if spec.checkpoint else ""
-    load = (
-        'AutoModelForCausalLM.from_pretrained("this-folder")'
-        if spec.format == "merged"
-        else f'PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("{trained.model.name}"), "this-folder")'
-    )
+    labels = recorded(adapter, "labels")
     system = trained.template.system
     return f"""---
 base_model: {trained.model.name}
@@ -76,13 +76,29 @@ The whole spec is in `studio.yaml`; the licence of the base applies.
 - template: {trained.template.name}, in `chat_template.jinja`{" with the system text of the run" if system else ""}
 
 ```python
-tokenizer = AutoTokenizer.from_pretrained("this-folder")
-model = {load}
-asked = [{{"role": "user", "content": "Who are you?"}}]
-prompt = tokenizer.apply_chat_template(asked, add_generation_prompt=True, return_tensors="pt", return_dict=True)
-answer = model.generate(**prompt, generation_config=GenerationConfig.from_pretrained("this-folder"))
+{_loading(spec, trained, adapter, labels)}
+{_CLASSIFYING if labels else _CHATTING}
 ```
 """
+
+
+_CHATTING = """asked = [{"role": "user", "content": "Who are you?"}]
+prompt = tokenizer.apply_chat_template(asked, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+answer = model.generate(**prompt, generation_config=GenerationConfig.from_pretrained("this-folder"))"""
+_CLASSIFYING = """scores = model(**tokenizer("a text", return_tensors="pt")).logits.softmax(-1)"""
+
+
+def _loading(spec: ExportSpec, trained: TrainSpec, adapter: Path, labels: list[str] | None) -> str:
+    """The lines of Python that make tokenizer and model."""
+    kind = "AutoModelForSequenceClassification" if labels else "AutoModelForCausalLM"
+    lines = ['tokenizer = AutoTokenizer.from_pretrained("this-folder")']
+    if spec.format == "merged":
+        return "\n".join([*lines, f'model = {kind}.from_pretrained("this-folder")'])
+    classes = f", num_labels={len(labels)}" if labels else ""
+    base = f'{kind}.from_pretrained("{trained.model.name}"{classes})'
+    if is_ours(adapter):
+        lines.insert(0, "import studio.engine.methods  # Finetune Studio's own method, which PEFT does not have")
+    return "\n".join([*lines, f'model = PeftModel.from_pretrained({base}, "this-folder")'])
 
 
 def _settings(trained: TrainSpec) -> str:

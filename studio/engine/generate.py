@@ -1,7 +1,8 @@
 """Decode several prompts at once through one copy of the weights, each with its own adapter and sampling.
 
-Used by chat, by the sample answers of a run and by evaluation, so that all three answer alike. Not here: templates
-(studio.templates), and requests that come over a network (studio.serving).
+A soft prompt stands before every prompt, in front of the padding. Used by chat, by the sample answers of a run and by
+evaluation, so that all three answer alike. Not here: templates (studio.templates), and requests that come over a
+network (studio.serving).
 """
 
 from __future__ import annotations
@@ -13,20 +14,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from peft import PeftModel
 from transformers import DynamicCache
 
+from studio.engine.held import BASE, Held, Place, activate, mixes, soft_prompt
 from studio.specs import Sampling
 
-BASE = "__base__"
-"""PEFT's own word for "no adapter" in a batch of mixed adapters."""
+__all__ = ["BASE", "Request", "Token", "complete", "decode", "sample"]
 
 
 @dataclass
 class Request:
     """One answer to be written.
 
-    prompt: token ids. adapter: its name on the model, BASE, or None for whatever is active. cancelled: asked before
-    each step; a request that says yes leaves the batch.
+    prompt: token ids. adapter: its name on what is decoded with, BASE, or None for whatever is active. cancelled:
+    asked before each step; a request that says yes leaves the batch.
     """
 
     prompt: list[int]
@@ -46,8 +48,11 @@ class Token:
 
 
 def decode(model: Any, requests: Sequence[Request]) -> Iterator[list[Token]]:
-    """Yield one list of tokens per step, until every request has finished. A stop token is not part of the answer."""
-    batches = [_Batch(model, requests, group) for group in _groups(model, requests)]
+    """Yield one list of tokens per step, until every request has finished. A stop token is not part of the answer.
+
+    model: a model, with adapters or without, or a base Held with what was made of it.
+    """
+    batches = [_Batch(requests, group) for group in _groups(model, requests)]
     while batches:
         for batch in batches:
             yield batch.step()
@@ -64,39 +69,47 @@ def complete(model: Any, requests: Sequence[Request]) -> list[list[int]]:
     return answers
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Group:
-    """Requests that can share a forward pass. adapters: one name a row for PEFT to mix; only: one for all of them."""
+    """Requests that share forward passes through a model. adapters: one a row for PEFT to mix; else `place` has it."""
 
-    rows: list[int]
+    place: Place
+    rows: list[int] = field(default_factory=list)
     adapters: list[str] | None = None
-    only: str | None = None
 
 
-def _groups(model: Any, requests: Sequence[Request]) -> Iterator[_Group]:
-    """DoRA cannot be mixed in one batch (PEFT refuses it), so then each adapter has a batch of its own."""
-    names = [request.adapter for request in requests]
-    used = {name for name in names if name is not None}
-    if not used:
-        yield _Group(list(range(len(names))))
-    elif any(name != BASE and model.peft_config[name].use_dora for name in used):
-        for name in dict.fromkeys(names):
-            yield _Group([row for row, each in enumerate(names) if each == name], only=name)
-    else:
-        yield _Group(list(range(len(names))), adapters=[name or BASE for name in names])
+def _groups(model: Any, requests: Sequence[Request]) -> list[_Group]:
+    """Adapters that PEFT can mix share a batch, and the base joins them; of the others each has a batch of its own."""
+    places = [model.place(each.adapter) if isinstance(model, Held) else Place(model, each.adapter) for each in requests]
+    mixing = next((place.model for place in places if _mixes(place)), None)
+    found: dict[tuple[int, str | None], _Group] = {}
+    for row, place in enumerate(places):
+        plain = place.adapter == BASE
+        if mixing is not None and (_mixes(place) or plain):
+            group = found.setdefault((id(mixing), None), _Group(Place(mixing), adapters=[]))
+            group.adapters.append(BASE if plain else place.adapter)
+        else:
+            group = found.setdefault((id(place.model), place.adapter), _Group(place))
+        group.rows.append(row)
+    return list(found.values())
+
+
+def _mixes(place: Place) -> bool:
+    return place.adapter not in (None, BASE) and mixes(place.model.peft_config[place.adapter])
 
 
 class _Batch:
     """Requests that share forward passes: left-padded prompts, one key-value cache, rows leave as they finish."""
 
-    def __init__(self, model: Any, requests: Sequence[Request], group: _Group):
-        self._model = model
+    def __init__(self, requests: Sequence[Request], group: _Group):
+        self._model = group.place.model
+        self._only = group.place.adapter
+        self._adapters = group.adapters
         self._requests = [requests[row] for row in group.rows]
         self._rows = list(group.rows)
-        self._adapters = group.adapters
-        self._only = group.only
-        self._cache = DynamicCache(config=model.config)
-        self._device = next(model.parameters()).device
+        self._cache: Any = None
+        self._soft = False
+        self._device = next(self._model.parameters()).device
         self._generators = [_generator(request.sampling, self._device) for request in self._requests]
         self._said = [list(request.prompt) for request in self._requests]
         self._written = [0] * len(self._rows)
@@ -127,27 +140,50 @@ class _Batch:
     @torch.inference_mode()
     def _forward(self) -> torch.Tensor:
         """Logits of the last position, (rows, vocabulary), fp32."""
-        positions = (self._mask.cumsum(-1) - 1).clamp(min=0)[:, -self._next.shape[1] :]
-        options: dict[str, Any] = {"logits_to_keep": 1} if _takes_logits_to_keep(self._model) else {}
         with self._adapter() as names:
-            output = self._model(
-                input_ids=self._next,
+            seen = {"input_ids": self._next} if self._cache is not None else self._begin()
+            positions = (self._mask.cumsum(-1) - 1).clamp(min=0)[:, -next(iter(seen.values())).shape[1] :]
+            # its prompt is in the cache by now, so the model goes on without the wrapper that would add it again
+            model = self._model.get_base_model() if self._soft else self._model
+            output = model(
+                **seen,
                 attention_mask=self._mask,
                 position_ids=positions,
                 past_key_values=self._cache,
                 use_cache=True,
-                **options,
+                **({"logits_to_keep": 1} if _takes_logits_to_keep(self._model) else {}),
                 **names,
             )
         return output.logits[:, -1].float()
 
+    def _begin(self) -> dict[str, torch.Tensor]:
+        """An empty cache and the prompts, with the soft prompt of the model in one or before the other.
+
+        Learned keys and values go into the cache (prefix tuning); learned embeddings before those of the tokens.
+        """
+        self._cache = DynamicCache(config=self._model.config)
+        config = soft_prompt(self._model) if self._only != BASE else None
+        if config is None:
+            return {"input_ids": self._next}
+        self._soft = True
+        self._mask = torch.cat([self._mask.new_ones(len(self._rows), config.num_virtual_tokens), self._mask], dim=1)
+        learned = self._model.get_prompt(batch_size=len(self._rows))
+        if not isinstance(learned, torch.Tensor):
+            self._cache = learned
+            return {"input_ids": self._next}
+        embedded = self._model.word_embeddings(self._next)
+        return {"inputs_embeds": torch.cat([learned.to(embedded.dtype), embedded], dim=1)}
+
     def _adapter(self) -> AbstractContextManager[dict[str, Any]]:
         if self._adapters is not None:
+            # PEFT refuses to mix while an adapter is active that it cannot mix, even if no row asks for it
+            if named := [name for name in self._adapters if name != BASE]:
+                activate(self._model, named[0])
             return nullcontext({"adapter_names": self._adapters})
         if self._only == BASE:
-            return _Without(self._model)
+            return _Without(self._model) if isinstance(self._model, PeftModel) else nullcontext({})
         if self._only is not None:
-            self._model.set_adapter(self._only)
+            activate(self._model, self._only)
         return nullcontext({})
 
     def _choose(self, place: int, row: int, logits: torch.Tensor) -> Token:

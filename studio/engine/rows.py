@@ -24,7 +24,7 @@ from datasets import Dataset
 from studio.data import registry
 from studio.data.example import Example
 from studio.data.mixing import mixed
-from studio.data.selection import HELD, TRAINED, Part, select
+from studio.data.selection import HELD, TESTED, TRAINED, Part, select
 from studio.engine import row_cache
 from studio.errors import DataError, TemplateError
 from studio.events import Emit, Note, Phase
@@ -37,6 +37,8 @@ __all__ = ["IGNORED", "Counts", "Rows", "examples_of", "policy_of", "prepare"]
 
 _SCHEMA = pa.schema({"input_ids": pa.list_(pa.int32()), "labels": pa.list_(pa.int32())})
 _TRAINED, _HELD = "train.arrow", "held.arrow"
+TASKS = "task_ids"
+"""The column, and the name of the forward pass, for the number of a row's dataset, where the method asks for it."""
 _WAIT_S = 0.5
 """How long a wish to stop may go unseen while a batch takes its time."""
 
@@ -48,8 +50,8 @@ class Counts:
     rows: all of them. faulty: could not be read. unlearned: valid, but nothing that the objective learns from, such as
     answers marked bad. unwritable: refused by the template. skipped: no supervised token within the cutoff. truncated:
     longer than the cutoff; cut_answer, cut_turns, cut_source and dropped: what these lost, the last one all. escaped:
-    hold special tokens in what somebody wrote. trained and held: are used. mixed: how many rows of it are in the mix,
-    which counts repeated ones.
+    hold special tokens in what somebody wrote. trained and held (for validation): are used. tested: are kept for the
+    test. mixed: how many rows of it are in the mix, which counts repeated ones.
     """
 
     rows: int
@@ -65,6 +67,7 @@ class Counts:
     escaped: int = 0
     trained: int = 0
     held: int = 0
+    tested: int = 0
     mixed: int = 0
 
     def add(self, packed: Packed) -> None:
@@ -85,7 +88,8 @@ class Rows:
     """Tokenised rows.
 
     hashes and counts: by the name of the dataset. told: sentences about rows that are not used. refusal: what the
-    template said about the first row that it refused.
+    template said about the first row that it refused. tested: rows for the test of the outcome, where the stage makes
+    one.
     """
 
     train: Dataset
@@ -94,6 +98,7 @@ class Rows:
     counts: dict[str, Counts]
     told: list[str] = field(default_factory=list)
     refusal: str = ""
+    tested: Dataset | None = None
 
     def total(self, what: str) -> int:
         """A count over all datasets."""
@@ -104,15 +109,17 @@ class Rows:
         return {name: asdict(counts) for name, counts in self.counts.items()}
 
 
-def examples_of(data: DataSpec, stage: str = "sft", *, most: int | None = None) -> tuple[list[Example], bool]:
-    """The first rows that a run held out, or, if it held none out, of those that it trained on, and whether it did.
+def examples_of(
+    data: DataSpec, stage: str = "sft", *, balance: bool = False, most: int | None = None
+) -> tuple[list[Example], bool]:
+    """The first rows that a run kept for the test, else of those that it held out, else of those that it trained on.
 
-    Raises: as select.
+    Returns: the rows, and whether the run did not train on them. Raises: as select.
     """
-    parts = select(data, stage)
-    wanted = HELD if any(HELD in part.sides for part in parts) else TRAINED
-    found = (example for part in parts for side, example in part.examples() if side == wanted)
-    return list(islice(found, most)), wanted == HELD
+    parts = select(data, stage, balance=balance)
+    wanted = next((side for side in (TESTED, HELD) if any(side in part.sides for part in parts)), TRAINED)
+    found = (example for part in parts for _, example in part.examples(wanted=(wanted,)))
+    return list(islice(found, most)), wanted != TRAINED
 
 
 def policy_of(spec: TrainSpec) -> Policy:
@@ -152,7 +159,7 @@ def prepare(
             registry.verify(dataset)
         _tell_found(facts, emit)
     counts = {name: Counts(**values) for name, values in facts["counts"].items()}
-    train = _mixed(spec.data, Dataset.from_file(str(place / _TRAINED)), counts)
+    train = mix(spec.data, Dataset.from_file(str(place / _TRAINED)), counts)
     held = Dataset.from_file(str(place / _HELD)) if (place / _HELD).is_file() else None
     hashes = {dataset.name: dataset.sha256 for dataset in datasets}
     return Rows(train, held, hashes, counts, facts["told"], facts["refusal"])
@@ -192,7 +199,7 @@ def _tell_found(facts: dict[str, Any], emit: Emit) -> None:
     emit(Note(text=f"Tokenised rows of an earlier run are used: {count:,} row{'' if count == 1 else 's'}."))
 
 
-def _mixed(data: DataSpec, train: Dataset, counts: dict[str, Counts]) -> Dataset:
+def mix(data: DataSpec, train: Dataset, counts: dict[str, Counts]) -> Dataset:
     """The rows in the order of the mix; without weights as they are."""
     sizes = [each.trained for each in counts.values()]
     if not data.weights:
@@ -229,7 +236,13 @@ class _Tokenising:
         self._files = {TRAINED: _File(place / _TRAINED), HELD: _File(place / _HELD)}
         self._waiting: deque[_Batch] = deque()
         self._counts = [
-            Counts(part.dataset.rows, faulty=part.faulty, unlearned=part.unlearned.total()) for part in parts
+            Counts(
+                part.dataset.rows,
+                faulty=part.faulty,
+                unlearned=part.unlearned.total(),
+                tested=part.sides.count(TESTED),
+            )
+            for part in parts
         ]
 
     def run(self, stopping: Callable[[], bool]) -> bool:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +19,29 @@ from transformers import set_seed
 
 from studio import hardware
 from studio.data.example import Message
+from studio.engine.best import Log, Watcher, best, given_up, log_of
 from studio.engine.callbacks import Keeper, Reporter, Sampler, Stopper, complete_checkpoints
+from studio.engine.checks import check_alone, check_with_base, refuse, with_extra
+from studio.engine.curve import loss_picture
+from studio.engine.examined import examined, kept
 from studio.engine.methods import Context, Tuning, tuning
+from studio.engine.methods.tuning import keep_state
 from studio.engine.models.load import device, load_base, load_tokenizer, record_origin, template_of
 from studio.engine.models.quantize import keep_trainable
-from studio.engine.models.resolve import resolve
+from studio.engine.models.resolve import peek, resolve
+from studio.engine.reporting import kept_in
+from studio.engine.rewards import Judge
 from studio.engine.rows import Rows
 from studio.engine.stages import STAGES, Setup
+from studio.engine.start import Start, gather, go_on, going_on, start_faults
 from studio.engine.trained import phases
-from studio.errors import DataError, Fault, SpecError
+from studio.errors import DataError
 from studio.events import Emit, Note, Phase, Plan
 from studio.home import write_atomically
 from studio.specs import TrainSpec
 from studio.templates import Template, TextTokenizer, generation_prompt, stop_tokens
 from studio.templates import resolve as resolve_template
+from studio.templates.library import AUTO
 
 
 def train(
@@ -44,26 +53,38 @@ def train(
     emit: Emit,
     stopping: Callable[[], bool],
     code: Path | None = None,
+    judge: Judge | None = None,
+    starts: Callable[[], Sequence[Path]] = tuple,
 ) -> Path | None:
     """Train, from the newest whole checkpoint if there is one.
 
     Args:
         checkpoints: folder for checkpoint-N folders. adapter: where the finished adapter goes. record: a JSON file.
         emit: told every event. stopping: asked after each step; yes means save and end.
-        code: a Python file with reward functions, which only somebody at the shell can name.
+        code: a Python file with a reward function, which only somebody at the shell can name.
+        judge: the reward model that the spec names.
+        starts: the folders that start.adapters names, in its order. Only asked at the first attempt.
     Returns: the adapter's folder, or None if the run was stopped before its end.
     Raises: StudioError: something the user can act on.
     """
     machine = hardware.detect()
     choices = hardware.choices(spec, machine)
-    stage, method = STAGES[spec.stage.kind], tuning(spec.method)
-    _refuse_what_cannot_work(spec, machine)
+    stage = STAGES[spec.stage.kind]
+    faults = check_alone(spec, machine, choices, stage.config())
     emit(Phase(name="resolve"))
+    if faults and not peek(spec.model.name).ready:
+        refuse(faults)  # a download would be in vain
     base = resolve(spec.model.name, spec.model.revision, progress=phases(emit))
-    _refuse_cutoff_beyond(spec, base)
     tokenizer, text_tokenizer = load_tokenizer(base)
-    template = _template(spec, text_tokenizer, checkpoints)
-    with _scratch(checkpoints.with_name(".rows")) as place:
+    earlier = gather(spec.start.adapters, starts, checkpoints.with_name("start"))
+    template = _template(spec, text_tokenizer, checkpoints, earlier)
+    task = "SEQ_CLS" if stage.labels else "CAUSAL_LM"
+    faults += check_with_base(spec, base, machine, fresh=not earlier)
+    refuse([*faults, *start_faults(spec, earlier, base, template, task)])
+    spec = with_extra(spec, stage.config())
+    method = stage.method(spec, tuning(going_on(spec.method) if earlier else spec.method))
+    reports = kept_in(checkpoints.with_name("reports"), spec.training.report_to)
+    with reports, _scratch(checkpoints.with_name(".rows")) as place:
         rows = stage.rows(spec, text_tokenizer, template, emit, place=place, stopping=stopping)
         if rows is None:
             return None
@@ -73,20 +94,33 @@ def train(
             return None
         emit(Phase(name="load"))
         labels = stage.labels(spec) if stage.labels else None
-        context = _context(spec, base, text_tokenizer, rows, task="CAUSAL_LM" if labels is None else "SEQ_CLS")
+        context = _context(spec, base, text_tokenizer, rows, task=task)
         set_seed(spec.training.seed)  # a head and an adapter start at random
-        model = load_base(base, dtype=choices["model.dtype"].value, quantization=spec.quantization, labels=labels)
+        weights = earlier[0].folder if earlier and earlier[0].whole else base
+        model = load_base(weights, dtype=choices["model.dtype"].value, quantization=spec.quantization, labels=labels)
         keep_trainable(model)
-        model = method.attach(model, context)
+        if earlier and weights == base:
+            model = go_on(model, earlier, context)
+            emit(Note(text=f"Training goes on in {' and '.join(spec.start.adapters)}, which keeps its own shape."))
+        else:
+            model = method.attach(model, context)
         tokenizer.chat_template = template.portable_with(spec.template.system)
 
         def finish(folder: Path) -> None:
             facts = {} if labels is None else {"labels": labels}
             record_origin(folder, base, spec.model.name, template, method=spec.method.kind, **facts)
 
-        keeper = Keeper(checkpoints, spec.training.save_total_limit, finish, emit)
+        def complete(checkpoint: Path) -> None:
+            keep_state(method, model, checkpoint)
+            finish(checkpoint)
+
+        limit, keep_best = spec.training.save_total_limit, spec.training.keep_best
+        keeper = Keeper(checkpoints, limit, complete, emit, best=keep_best)
         sampler = Sampler(spec, *_prompts(spec, template, text_tokenizer), text_tokenizer.decode, emit)
-        watching = [Reporter(emit), *([] if labels else [sampler]), Stopper(stopping), keeper]
+        told_by = Reporter(emit, likelihood=spec.stage.kind in ("sft", "pretrain"))
+        watching = [told_by, *([] if labels else [sampler]), Stopper(stopping), keeper]
+        if rows.held is not None:
+            watching.append(Watcher(spec, emit))
         trainer = stage.trainer(
             Setup(
                 spec,
@@ -101,36 +135,79 @@ def train(
                 callbacks=[*watching, *method.callbacks(context)],
                 emit=emit,
                 code=code,
+                judge=judge,
             )
         )
-        plan = _plan(spec, trainer, rows, machine, choices)
-        write_atomically(record, json.dumps(plan.model_dump(mode="json"), indent=1))
+        plan = _plan(spec, method, trainer, rows, machine, choices)
+        write_atomically(record, json.dumps(plan.model_dump(mode="json") | kept(record), indent=1))
         emit(plan)
+        if not complete_checkpoints(checkpoints):
+            examined(stage.examine, trainer, rows, when="before", record=record, emit=emit)
         emit(Phase(name="train"))
-        found = complete_checkpoints(checkpoints)
-        if found:
-            emit(Note(text=f"Resumed from the checkpoint at step {found[-1][0]}."))
-        trainer.train(resume_from_checkpoint=str(found[-1][1]) if found else None)
-        if trainer.state.global_step < trainer.state.max_steps:
+        if not _trained(trainer, spec, checkpoints, emit):
             return None
+        examined(stage.examine, trainer, rows, when="after", record=record, emit=emit)
         emit(Phase(name="save"))
         _save(method, trainer.model, adapter, finish)
         return adapter
 
 
+def _trained(trainer: Any, spec: TrainSpec, checkpoints: Path, emit: Emit) -> bool:
+    """Train to the end, from the newest checkpoint if there is one. Returns: whether it was reached."""
+    patience = spec.training.early_stopping
+    found = complete_checkpoints(checkpoints)
+    newest = str(found[-1][1]) if found else None
+    if found:
+        emit(Note(text=f"Resumed from the checkpoint at step {found[-1][0]}."))
+    if found and given_up(log := log_of(found[-1][1]), patience):
+        trainer._load_from_checkpoint(newest)  # it had ended early already
+    else:
+        trainer.train(resume_from_checkpoint=newest)
+        log = trainer.state.log_history
+    _draw(log, spec, checkpoints.with_name("loss.svg"))
+    if trainer.state.global_step < trainer.state.max_steps and not given_up(log, patience):
+        return False
+    if spec.training.keep_best:
+        _take_up_best(trainer, log, checkpoints, emit)
+    return True
+
+
+def _take_up_best(trainer: Any, log: Log, checkpoints: Path, emit: Emit) -> None:
+    top = best(log)
+    place = dict(complete_checkpoints(checkpoints)).get(top.step) if top else None
+    if place is None:
+        emit(Note(text="No validation gave a number, so the outcome is the last step's."))
+        return
+    trainer._load_from_checkpoint(str(place))
+    emit(Note(text=f"The outcome is the checkpoint with the best {top}."))
+
+
+def _draw(log: Log, spec: TrainSpec, place: Path) -> None:
+    steps = [(entry["step"], entry["loss"]) for entry in log if "loss" in entry]
+    validated = [(entry["step"], entry["eval_loss"]) for entry in log if "eval_loss" in entry]
+    unit = "nats per token" if spec.stage.kind in ("sft", "pretrain") else ""
+    write_atomically(place, loss_picture(steps, validated, unit=unit))
+
+
 def _context(spec: TrainSpec, base: Path, tokenizer: TextTokenizer, rows: Rows, *, task: str) -> Context:
     def glimpse(count: int) -> Iterator[dict[str, Any]]:
         for row in islice(rows.train, count):
-            ids = torch.tensor([row["input_ids"]], device=device())
+            # rows of the stages that learn from preferences come in parts
+            parts = (row[name] for name in ("input_ids", "prompt_ids", "chosen_ids", "completion_ids") if name in row)
+            ids = torch.tensor([list(chain.from_iterable(parts))], device=device())
             yield {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
     return Context(spec, base, tokenizer.ids, glimpse, task)
 
 
-def _template(spec: TrainSpec, tokenizer: TextTokenizer, checkpoints: Path) -> Template:
-    """A run that goes on keeps the template that it began with."""
+def _template(spec: TrainSpec, tokenizer: TextTokenizer, checkpoints: Path, earlier: Sequence[Start]) -> Template:
+    """A run that goes on keeps the template that it began with, and so does one that goes on from another."""
     found = complete_checkpoints(checkpoints)
     name = spec.template.name
+    if earlier and name == AUTO and not found:
+        return template_of(earlier[0].folder, name, tokenizer)
+    if spec.stage.kind == "classify" and name == AUTO and not tokenizer.chat_template:
+        name = "default"  # nothing is written with it, and many a model that classifies has none of its own
     return template_of(found[-1][1], name, tokenizer) if found else resolve_template(name, tokenizer)
 
 
@@ -153,33 +230,6 @@ def _refuse_other_rows(rows: Rows, record: Path, checkpoints: Path) -> None:
             raise DataError(
                 f"Dataset '{name}' has other rows by now than when this run was started. Start a new run with it."
             )
-
-
-def _refuse_what_cannot_work(spec: TrainSpec, machine: hardware.Hardware) -> None:
-    """Combinations that only this machine rules out; all of them at once, before anything loads."""
-    faults = []
-    if machine.gpu is None:
-        for field, value in (("training.precision", spec.training.precision), ("model.dtype", spec.model.dtype)):
-            if value == "fp16":
-                faults.append(Fault(field, "fp16 needs a GPU. Set it to auto, bf16 or fp32."))
-    elif not machine.bf16 and spec.training.precision == "bf16":
-        faults.append(Fault("training.precision", f"{machine.gpu} has no bf16. Set it to auto, fp16 or fp32."))
-    if faults:
-        raise SpecError(faults)
-
-
-def _refuse_cutoff_beyond(spec: TrainSpec, base: Path) -> None:
-    config = json.loads((base / "config.json").read_text(encoding="utf-8"))
-    positions = config.get("max_position_embeddings") or config.get("n_positions")
-    if positions and spec.data.max_length > positions:
-        raise SpecError(
-            [
-                Fault(
-                    "data.max_length",
-                    f"is {spec.data.max_length}, but {spec.model.name} has {positions} positions. Lower it to that.",
-                )
-            ]
-        )
 
 
 def _tell_about(rows: Rows, spec: TrainSpec, emit: Emit) -> None:
@@ -212,8 +262,10 @@ def _prompts(spec: TrainSpec, template: Template, tokenizer: TextTokenizer) -> t
     return prompts, frozenset(stop_tokens(template, tokenizer))
 
 
-def _plan(spec: TrainSpec, trainer: Any, rows: Rows, machine: hardware.Hardware, choices: Any) -> Plan:
+def _plan(spec: TrainSpec, method: Tuning, trainer: Any, rows: Rows, machine: hardware.Hardware, choices: Any) -> Plan:
     trainable, total = parameter_counts(trainer.model)
+    if method.count is not None:
+        trainable = method.count(trainer.model)
     return Plan(
         total_steps=_total_steps(trainer),
         rows=len(rows.train),

@@ -29,10 +29,11 @@ class Executor(Protocol):
     def start(self, folder: JobFolder) -> None: ...
 
 
-def submit(spec: specs.Spec, *, executor: Executor = local) -> JobFolder:
+def submit(spec: specs.Spec, *, executor: Executor = local, code: Path | None = None) -> JobFolder:
     """Make a job of a spec and start it.
 
-    Several audits may run at once, and beside a training run.
+    Several audits may run at once, and beside a training run. code: a Python file with a reward function, which runs
+    with the user's rights; only the shell and Python may give one, never the page.
     Raises: SpecError: it names no dataset, or one that is unknown or has faulty rows that are not to be skipped.
         JobError: it asks for a run or checkpoint that does not exist, or for a target that does; or another training
         run is alive (two would share the same cores or GPU and slow each other down).
@@ -41,6 +42,8 @@ def submit(spec: specs.Spec, *, executor: Executor = local) -> JobFolder:
     spec = _settled(spec)
     if kind == "train":
         _check_datasets(spec)
+        _check_rewards(spec, code)
+        _check_starts(spec)
     elif kind == "audit":
         _check_audited(spec)
     else:
@@ -50,7 +53,7 @@ def submit(spec: specs.Spec, *, executor: Executor = local) -> JobFolder:
     with _submitting():
         if kind == "train":
             _refuse_second_run()
-        folder = folders.create(kind, spec, _name(spec))
+        folder = folders.create(kind, spec, _name(spec), code=code)
         _start(folder, executor)
     return folder
 
@@ -131,10 +134,15 @@ def _settled(spec: specs.Spec) -> specs.Spec:
         return spec.model_copy(update={"out": _absolute(spec.out)})
     if isinstance(spec, specs.AuditSpec) and spec.model and spec.model.startswith((".", "~")):
         return spec.model_copy(update={"model": _absolute(spec.model)})
-    if isinstance(spec, specs.TrainSpec) and spec.model.name.startswith((".", "~")):
-        model = spec.model.model_copy(update={"name": _absolute(spec.model.name)})
-        return spec.model_copy(update={"model": model})
+    if isinstance(spec, specs.TrainSpec):
+        name, adapters = _settled_path(spec.model.name), tuple(map(_settled_path, spec.start.adapters))
+        model = spec.model.model_copy(update={"name": name})
+        return spec.model_copy(update={"model": model, "start": spec.start.model_copy(update={"adapters": adapters})})
     return spec
+
+
+def _settled_path(name: str) -> str:
+    return _absolute(name) if name.startswith((".", "~")) else name
 
 
 def _absolute(path: str) -> str:
@@ -148,8 +156,36 @@ def _check_datasets(spec: specs.TrainSpec) -> None:
     wrong = [name for name in spec.data.datasets if name not in known]
     if wrong:
         raise SpecError(Fault("data.datasets", unknown("dataset", name, known)) for name in wrong)
-    if faulty := selection.faulty_rows(spec.data):
-        raise SpecError(faulty)
+    if faults := [*selection.faulty_rows(spec.data), *selection.unfit_rows(spec.data, spec.stage.kind)]:
+        raise SpecError(faults)
+
+
+def _check_starts(spec: specs.TrainSpec) -> None:
+    faults = []
+    for name in spec.start.adapters:
+        try:
+            folders.earlier(name)
+        except JobError as error:
+            faults.append(Fault("start.adapters", str(error)))
+    if faults:
+        raise SpecError(faults)
+
+
+def _check_rewards(spec: specs.TrainSpec, code: Path | None) -> None:
+    wanted = getattr(spec.stage, "rewards", ())
+    faults = []
+    if "file" in wanted and code is None:
+        faults.append(
+            Fault("stage.rewards", "has file, which only the shell can give: studio train --reward-file FILE.py")
+        )
+    if code is not None and "file" not in wanted:
+        faults.append(Fault("stage.rewards", "has no file, but a reward file is given. Add file, or leave that out."))
+    if code is not None and not code.is_file():
+        faults.append(Fault("--reward-file", f"{code} is not a file."))
+    if "model" in wanted and not folders.find(spec.stage.reward_model).adapter.is_dir():
+        faults.append(Fault("stage.reward_model", f"{spec.stage.reward_model} has not finished. Let it finish first."))
+    if faults:
+        raise SpecError(faults)
 
 
 def _check_audited(spec: specs.AuditSpec) -> None:

@@ -5,6 +5,7 @@
     lock           held by the worker        stop           present: end at the next step
     checkpoints/   checkpoint-N              adapter/       the finished adapter
     started        touched at each start     record.json    versions, hashes, choices
+    start/         what the run went on from loss.svg       the loss as a picture
     predictions.jsonl                        one line per evaluated row
     report.json      figures of an audit     findings/      where an audit found something
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -83,6 +85,11 @@ class JobFolder:
     @property
     def record(self) -> Path:
         return self.path / "record.json"
+
+    @property
+    def rewards(self) -> Path:
+        """A copy of the Python file with a reward function that somebody named in the shell."""
+        return self.path / "rewards.py"
 
     @property
     def predictions(self) -> Path:
@@ -158,8 +165,8 @@ class JobFolder:
         self.stop.touch()
 
 
-def create(kind: str, spec: specs.Section, name: str) -> JobFolder:
-    """Make the folder of a new job. name: becomes part of its id."""
+def create(kind: str, spec: specs.Section, name: str, *, code: Path | None = None) -> JobFolder:
+    """Make the folder of a new job. name: becomes part of its id. code: a Python file to keep a copy of."""
     checked_name(name)
     jobs = home().jobs
     while True:
@@ -171,6 +178,8 @@ def create(kind: str, spec: specs.Section, name: str) -> JobFolder:
         except FileExistsError:
             continue
     write_atomically(folder.spec, specs.dump(spec))
+    if code is not None:
+        shutil.copyfile(code, folder.rewards)
     # last, because a folder without it is not a job yet
     write_atomically(folder.about, json.dumps({"kind": kind, "name": name, "created": time.time()}))
     return folder
@@ -182,6 +191,22 @@ def find(job_id: str) -> JobFolder:
     if folder is None or not folder.about.is_file():
         raise JobError(unknown("job", job_id, (each.id for each in every())))
     return folder
+
+
+def earlier(name: str) -> Path:
+    """What a run goes on from: `RUN` for its outcome or newest checkpoint, `RUN@STEP`, or the path of a folder.
+
+    Raises: JobError: there is no such run, checkpoint or folder.
+    """
+    if "/" in name or "\\" in name or name.startswith("~"):
+        folder = Path(os.path.expanduser(name)).resolve()  # noqa: PTH111 - Path.expanduser raises for an unknown user
+        if not folder.is_dir():
+            raise JobError(f"There is no folder {folder}. Correct the path, or name an earlier run.")
+        return folder
+    run, _, step = name.partition("@")
+    if step and not (step.isdecimal() and len(step) < 10):  # isdigit takes ², which is no number
+        raise JobError(f"'{name}' is not of the form RUN@STEP.")
+    return find(run).adapter_at(int(step) if step else None)
 
 
 def every() -> Iterator[JobFolder]:

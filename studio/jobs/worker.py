@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 
 from studio.errors import StudioError
 from studio.events import Ended, Started
-from studio.jobs.folder import JobFolder, export_target, find
+from studio.jobs.folder import JobFolder, earlier, export_target, find
 from studio.jobs.journal import Journal, last_attempt
 
 _OUT_OF_MEMORY = "Out of memory. Lower training.batch_size and raise training.accumulation, or lower data.max_length."
@@ -87,6 +87,9 @@ def _story(kind: str) -> Story:
             record=folder.record,
             emit=emit,
             stopping=stopping,
+            code=folder.rewards if folder.rewards.is_file() else None,
+            judge=_judge(folder),
+            starts=lambda: [earlier(name) for name in folder.read_spec().start.adapters],
         )
     if kind == "evaluate":
         from studio.engine.evaluate import evaluate
@@ -121,6 +124,14 @@ def _story(kind: str) -> Story:
         emit=emit,
         stopping=stopping,
     )
+
+
+def _judge(folder: JobFolder) -> Any:
+    """The reward model that a run names."""
+    from studio.engine.rewards import Judge
+
+    name = getattr(folder.read_spec().stage, "reward_model", None)
+    return Judge((run := find(name)).read_spec(), run.adapter_at()) if name else None
 
 
 def _system_fault(error: OSError, folder: JobFolder) -> str:

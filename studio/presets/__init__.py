@@ -9,6 +9,11 @@ def names() -> list[str]:
     return sorted(path.stem for path in SHIPPED_PRESETS.glob("*.yaml"))
 
 
+def described() -> dict[str, str]:
+    """What each preset is for, by name: the first line of its file."""
+    return {name: text(name).partition("\n")[0].removeprefix("#").strip() for name in names()}
+
+
 def text(name: str) -> str:
     """A preset's YAML, comments and all. Raises: StudioError: there is none of this name."""
     if name not in names():

@@ -5,6 +5,7 @@
     stages     what the objective is: one class for each training stage
     training   the optimisation, what is measured on the way, what a run starts from
     sections   the jobs: model, data and template, and the specs themselves
+    unions     the kinds of a section that is one of several
     abilities  what each method can do, and which combinations are refused
     reading    YAML and overrides, in and out
     faults     what is wrong, in words
@@ -43,7 +44,7 @@ from studio.specs.methods import (
     VbloraMethod,
     VeraMethod,
 )
-from studio.specs.reading import changes, dump, load, parse, read_yaml, with_overrides, yaml_value
+from studio.specs.reading import changes, dump, load, parse, read_yaml, with_overrides, yaml_block, yaml_value
 from studio.specs.section import FRONT, Section
 from studio.specs.sections import (
     BUNDLED_MODEL,
@@ -74,6 +75,7 @@ from studio.specs.stages import (
     Stage,
 )
 from studio.specs.training import EvaluationSpec, Precision, StartSpec, TrainerArguments, TrainingSpec
+from studio.specs.unions import UNIONS, described, kinds
 
 __all__ = [
     "ALL_LINEAR",
@@ -81,6 +83,7 @@ __all__ = [
     "BUNDLED_MODEL",
     "FRONT",
     "KINDS",
+    "UNIONS",
     "Ability",
     "AdaLoraMethod",
     "AdamixMethod",
@@ -138,10 +141,13 @@ __all__ = [
     "VeraMethod",
     "ability",
     "changes",
+    "described",
     "dump",
+    "kinds",
     "load",
     "parse",
     "read_yaml",
     "with_overrides",
+    "yaml_block",
     "yaml_value",
 ]

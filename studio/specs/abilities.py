@@ -62,8 +62,11 @@ def contradictions(spec: TrainSpec) -> Iterable[Fault]:
     """Everything in a spec that cannot work together, each with the remedy."""
     yield from _targets(spec)
     yield from _quantisation(spec)
+    yield from _starts(spec)
+    yield from _budget(spec)
     yield from _sequences(spec)
     yield from _stages(spec)
+    yield from _rewards(spec)
     yield from _validation(spec)
 
 
@@ -81,6 +84,30 @@ def _quantisation(spec: TrainSpec) -> Iterable[Fault]:
         yield Fault("quantization.kind", f"is {kind}, but {name} cannot train on such a base. Set it to none.")
 
 
+def _starts(spec: TrainSpec) -> Iterable[Fault]:
+    method = spec.method
+    if method.kind != "lora":
+        return
+    if method.init == "loftq" and spec.quantization.kind == "none":
+        what = "is loftq, which makes up for what rounding takes, but quantization.kind is none"
+        yield Fault("method.init", f"{what}. Set that to nf4, or this to default.")
+    ranks = (method.rank, *method.rank_pattern.values())
+    if method.init == "orthogonal" and (odd := [rank for rank in ranks if rank % 2]):
+        yield Fault("method.rank", f"is {odd[0]} in places, and init orthogonal needs even ranks. Change it by 1.")
+    if method.split_fused and method.init not in ("default", "gaussian"):
+        yield Fault("method.split_fused", f"does not go with init {method.init}. Turn it off, or set init to default.")
+
+
+def _budget(spec: TrainSpec) -> Iterable[Fault]:
+    method = spec.method
+    if method.kind != "adalora":
+        return
+    if method.init_rank <= method.rank:
+        yield Fault("method.init_rank", f"is {method.init_rank}. Set it above method.rank, {method.rank}.")
+    if method.warmup_share + method.final_share >= 1:
+        yield Fault("method.warmup_share", "and method.final_share leave no steps in which ranks are cut. Lower them.")
+
+
 def _sequences(spec: TrainSpec) -> Iterable[Fault]:
     can, kind = ability(spec.method), spec.method.kind
     if getattr(spec.stage, "packing", False) and not can.padding_free:
@@ -90,7 +117,73 @@ def _sequences(spec: TrainSpec) -> Iterable[Fault]:
 
 
 def _stages(spec: TrainSpec) -> Iterable[Fault]:
-    return iter(())
+    if spec.stage.kind == "classify":
+        yield from _classifying(spec)
+    if unfit := spec.method.kind in _UNFIT.get(spec.stage.kind, ()):
+        yield Fault("method.kind", f"{spec.method.kind} does not work with the stage {spec.stage.kind}. Choose lora.")
+    if spec.stage.kind in ("dpo", "kto", "orpo", "cpo") and not unfit:
+        yield from _preferring(spec)
+    if getattr(spec.method, "consistency", 0) and spec.stage.kind not in ("sft", "pretrain", "classify"):
+        yield Fault("method.consistency", f"compares answers, which the stage {spec.stage.kind} lacks. Set it to 0.")
+
+
+_HEADLESS = ("prompt_tuning", "multitask_prompt_tuning", "p_tuning", "adaption_prompt", "trainable_tokens")
+"""Methods that a head cannot train with. The first three hand the model vectors instead of tokens, and then no head
+sees which token of a row is the last; PEFT knows the fourth only for models that write, and saves no head with the
+last."""
+
+
+_VECTORS = ("prompt_tuning", "multitask_prompt_tuning", "p_tuning")
+_UNFIT = {
+    "reward": _HEADLESS,
+    # trl reads the likelihoods of these from the hidden states, which this method computes in another precision
+    "dpo": ("adaption_prompt",),
+    "kto": ("adaption_prompt",),
+    # and counts the tokens of these without the vectors before them
+    "orpo": _VECTORS,
+    "cpo": _VECTORS,
+}
+"""Methods that a stage cannot train with."""
+
+
+def _preferring(spec: TrainSpec) -> Iterable[Fault]:
+    stage = spec.stage
+    losses, weights = getattr(stage, "loss", ()), getattr(stage, "loss_weights", ())
+    if weights and len(weights) != len(losses):
+        counts = f"{len(weights)} for {len(losses)} losses"
+        yield Fault("stage.loss_weights", f"has {counts}. Give one to each, or none at all.")
+    if len(set(losses)) != len(losses):
+        yield Fault("stage.loss", "names one twice. Name each once, and give it a larger weight in stage.loss_weights.")
+    if "exo_pair" in losses and stage.label_smoothing == 0:
+        yield Fault("stage.label_smoothing", "must be above 0 with the loss exo_pair. Its paper has 0.001.")
+    if stage.kind == "kto" and spec.training.batch_size == 1:
+        yield Fault("training.batch_size", "must be above 1 with kto, which compares with other answers of the batch.")
+
+
+def _classifying(spec: TrainSpec) -> Iterable[Fault]:
+    stage, method = spec.stage, spec.method
+    if method.kind in _HEADLESS:
+        yield Fault("method.kind", f"{method.kind} does not work with the stage classify. Choose lora or another.")
+    if stage.head == "adapter" and method.kind != "lora":
+        yield Fault("stage.head", f"adapter needs the method lora, not {method.kind}. Set it to whole.")
+    elif stage.head == "adapter" and method.init not in ("default", "gaussian", "orthogonal"):
+        fix = "Set it to whole, or method.init to default"
+        yield Fault("stage.head", f"adapter does not go with method.init {method.init}: a head has few outputs. {fix}.")
+    if stage.head_bias and stage.head == "whole":
+        yield Fault(
+            "stage.head_bias", "needs head adapter. A bias that trains would be lost in transformers' own heads."
+        )
+
+
+def _rewards(spec: TrainSpec) -> Iterable[Fault]:
+    stage = spec.stage
+    if not hasattr(stage, "rewards"):
+        return
+    if stage.reward_weights and len(stage.reward_weights) != len(stage.rewards):
+        counts = f"{len(stage.reward_weights)} for {len(stage.rewards)} rewards"
+        yield Fault("stage.reward_weights", f"has {counts}. Give one to each, or none at all.")
+    if ("model" in stage.rewards) != (stage.reward_model is not None):
+        yield Fault("stage.reward_model", "goes with model in stage.rewards. Set both, or neither.")
 
 
 def _validation(spec: TrainSpec) -> Iterable[Fault]:

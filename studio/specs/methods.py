@@ -6,7 +6,7 @@ A name means the same in every method that has it. Not here: what a method canno
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -17,7 +17,11 @@ ALL_LINEAR, ATTENTION = "all-linear", "attention"
 """Words that stand for layers in target_modules: every linear layer but the output head, and those of attention."""
 
 
+Family = Literal["reparameterised", "additive", "soft_prompt", "selective", "mixture"]
+
+
 class _Method(Section):
+    family: ClassVar[Family]
     kind: str
     """Which parameters train, and how. lora suits most jobs; on a quantised base it is QLoRA."""
 
@@ -30,8 +34,9 @@ class _Method(Section):
 class _Targeted(_Method):
     """Methods that put something beside chosen layers."""
 
+    family: ClassVar[Family] = "reparameterised"
     target_modules: Names = Field((ALL_LINEAR,), min_length=1, max_length=1000)
-    """Layers to adapt: all-linear (every linear layer but the head), attention, names like q_proj, or re:PATTERN."""
+    """Layers to adapt: all-linear (all but the head), attention, names like q_proj, re:PATTERN; for ia3 also auto."""
     exclude_modules: Names = Field((), max_length=1000)
     """Of those layers, names that are left alone."""
     layers: tuple[Annotated[int, Field(ge=0, le=10_000)], ...] = Field((), max_length=10_000)
@@ -63,7 +68,7 @@ class LoraMethod(_Targeted, _Scaled):
     init: Literal["default", "gaussian", "orthogonal", "pissa", "olora", "loftq", "eva", "corda"] = "default"
     """How the matrices start: default (no change at first), by the base's weights, or (eva, corda) by the rows."""
     init_iterations: int = Field(1, ge=1, le=64)
-    """Rounds of the start: LoftQ's alternations, or, above 1, PiSSA by that many rounds of a fast decomposition."""
+    """Above 1, pissa decomposes the weights by that many rounds of a fast approximation. 4 to 16 is usual."""
     init_rows: int = Field(64, ge=1, le=100_000)
     """Training rows that eva and corda look at before the first step."""
     loraplus_ratio: float | None = Field(None, ge=1, le=1000)
@@ -73,7 +78,7 @@ class LoraMethod(_Targeted, _Scaled):
     alpha_pattern: dict[str, Annotated[float, Field(gt=0, le=65_536)]] = Field(default_factory=dict, max_length=1000)
     """Other alphas for some layers: a name or pattern and its alpha."""
     train_tokens: Names = Field((), max_length=10_000)
-    """Tokens whose embeddings train beside the adapter, such as a new word of a template. Each must be one token."""
+    """Tokens whose embeddings train, such as a new word of a template. Each must be one token."""
     split_fused: bool = False
     """Adapt query, key and value apart where the model keeps them in one layer (GPT-2)."""
 
@@ -228,29 +233,33 @@ class MissMethod(_Targeted, _Ranked):
     """Dropout on the adapter's input, from 0 to below 1."""
     shape: Literal["balance", "bat", "mini"] = "balance"
     """balance suits most jobs; bat lets the update depend on the weights; mini has the fewest parameters."""
+    mini_rank: int = Field(16, ge=1, le=4096)
+    """Columns that mini learns and repeats. It must divide the layers' output size."""
 
 
 class Ia3Method(_Targeted):
     """(IA)³: keys, values and inner activations are scaled by learned vectors (arXiv:2205.05638)."""
 
+    family: ClassVar[Family] = "additive"
     kind: Literal["ia3"] = "ia3"
     target_modules: Names = Field(("auto",), min_length=1, max_length=1000)
-    """Layers to adapt: auto (keys, values and the last layer of each MLP), or as for the other methods."""
 
 
 class AdaptionPromptMethod(_Method):
     """LLaMA-Adapter: learned prompts in the upper layers, let in by a gate that starts at zero (arXiv:2303.16199)."""
 
+    family: ClassVar[Family] = "additive"
     kind: Literal["adaption_prompt"] = "adaption_prompt"
     adapter_length: int = Field(10, ge=1, le=4096, json_schema_extra=FRONT)
     """Virtual tokens in each adapted layer."""
     adapter_layers: int = Field(30, ge=1, le=10_000, json_schema_extra=FRONT)
-    """Upper layers that are adapted; at most as many as the model has."""
+    """Upper layers that are adapted; all, where the model has fewer."""
 
 
 class BottleneckMethod(_Method):
     """Bottleneck adapters: a small network down and up again after sublayers (Houlsby et al., arXiv:1902.00751)."""
 
+    family: ClassVar[Family] = "additive"
     kind: Literal["bottleneck"] = "bottleneck"
     bottleneck_size: int = Field(64, ge=1, le=65_536, json_schema_extra=FRONT)
     """Width of the small network."""
@@ -263,6 +272,7 @@ class BottleneckMethod(_Method):
 
 
 class _Soft(_Method):
+    family: ClassVar[Family] = "soft_prompt"
     virtual_tokens: int = Field(20, ge=1, le=4096, json_schema_extra=FRONT)
     """Learned vectors that stand before each prompt. They take up as many positions."""
 
@@ -272,7 +282,7 @@ class PromptTuningMethod(_Soft):
 
     kind: Literal["prompt_tuning"] = "prompt_tuning"
     init_text: str | None = Field(None, min_length=1, max_length=10_000)
-    """Text whose embeddings the vectors start from. Empty: embeddings drawn at random from the vocabulary."""
+    """Text whose embeddings the vectors start from, repeated or cut to their number. Empty: tokens drawn at random."""
 
 
 class MultitaskPromptTuningMethod(_Soft):
@@ -310,12 +320,14 @@ class PrefixTuningMethod(_Soft):
 class FullMethod(_Method):
     """Full fine-tuning: every parameter of the base trains."""
 
+    family: ClassVar[Family] = "selective"
     kind: Literal["full"] = "full"
 
 
 class FreezeMethod(_Method):
     """Freeze all but the last decoder layers, whose weights train as they are."""
 
+    family: ClassVar[Family] = "selective"
     kind: Literal["freeze"] = "freeze"
     last_layers: int = Field(2, ge=1, le=10_000, json_schema_extra=FRONT)
     """Decoder layers that train, counted from the end."""
@@ -324,18 +336,21 @@ class FreezeMethod(_Method):
 class BitfitMethod(_Method):
     """BitFit: only bias terms train (arXiv:2106.10199)."""
 
+    family: ClassVar[Family] = "selective"
     kind: Literal["bitfit"] = "bitfit"
 
 
 class LnTuningMethod(_Method):
     """Layer-norm tuning: only the normalisation layers train (arXiv:2312.11420)."""
 
+    family: ClassVar[Family] = "selective"
     kind: Literal["ln_tuning"] = "ln_tuning"
 
 
 class TrainableTokensMethod(_Method):
     """Only the embeddings of chosen tokens train."""
 
+    family: ClassVar[Family] = "selective"
     kind: Literal["trainable_tokens"] = "trainable_tokens"
     train_tokens: Names = Field(
         ("<|im_start|>", "<|im_end|>"), min_length=1, max_length=10_000, json_schema_extra=FRONT
@@ -346,6 +361,7 @@ class TrainableTokensMethod(_Method):
 class AdamixMethod(_Targeted, _Scaled):
     """AdaMix: several adapters a layer, drawn at random in each step, averaged at the end (arXiv:2205.12410)."""
 
+    family: ClassVar[Family] = "mixture"
     kind: Literal["adamix"] = "adamix"
     copies: int = Field(4, ge=2, le=16, json_schema_extra=FRONT)
     """Adapters a layer, of which each step takes one at random."""

@@ -38,8 +38,8 @@ def load(path: Path, kind: type[Section] = TrainSpec, overrides: Iterable[str] =
     return parse(kind, with_overrides(read_yaml(text, str(path)), overrides))
 
 
-def read_yaml(text: str, source: str = "spec") -> dict[str, Any]:
-    """The mapping that a YAML text holds.
+def read_yaml(text: str, source: str = "spec", *, holds: str = "sections such as model: and data:") -> dict[str, Any]:
+    """The mapping that a YAML text holds. holds: what it should hold, for the message.
 
     Raises: SpecError: it is not YAML, with line and column, or not a mapping.
     """
@@ -51,7 +51,7 @@ def read_yaml(text: str, source: str = "spec") -> dict[str, Any]:
         reason = f"is not valid YAML{place}: {getattr(error, 'problem', error)}."
         raise SpecError([Fault(source, reason)]) from error
     if not isinstance(values, dict):
-        raise SpecError([Fault(source, f"must hold sections such as model: and data:, but holds {kind_of(values)}.")])
+        raise SpecError([Fault(source, f"must hold {holds}, but holds {kind_of(values)}.")])
     return values
 
 
@@ -87,14 +87,16 @@ def dump(spec: Section, *, only_changes: bool = False) -> str:
 def changes(spec: Section) -> list[str]:
     """The spec as `section.field=value` overrides of the defaults, for a command line."""
 
-    def flat(values: Mapping[str, Any], prefix: str = "") -> Iterable[str]:
-        for key, value in values.items():
-            if isinstance(value, dict):
-                yield from flat(value, f"{prefix}{key}.")
+    def flat() -> Iterable[tuple[str, Any]]:
+        for name, value in _changed(spec).items():
+            if isinstance(
+                value, dict
+            ):  # a section, whose own mappings stay whole: their names have dots
+                yield from ((f"{name}.{field}", inner) for field, inner in value.items())
             else:
-                yield f"{prefix}{key}={yaml_value(value)}"
+                yield name, value
 
-    return list(flat(_changed(spec)))
+    return [f"{path}={yaml_value(value)}" for path, value in flat()]
 
 
 def _changed(spec: Section) -> dict[str, Any]:
@@ -110,6 +112,12 @@ def yaml_value(value: Any) -> str:
     """One value as one line of YAML."""
     text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=math.inf)
     return text.removesuffix("\n").removesuffix("\n...").strip()
+
+
+def yaml_block(values: Mapping[str, Any]) -> str:
+    """A mapping as YAML, one `name: value` per line."""
+    text = yaml.safe_dump(dict(values), allow_unicode=True, sort_keys=False, width=math.inf)
+    return text.removesuffix("\n")
 
 
 def _copy(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -65,6 +65,8 @@ class DataSpec(Section):
     """What rows beyond the cutoff lose: the end of the answer, the oldest turns, the middle of the question, or all."""
     validation_share: float = Field(0.0, ge=0.0, le=0.5, json_schema_extra=FRONT)
     """Share of the rows held out for validation, from 0 to 0.5. They are never trained on."""
+    test_share: float = Field(0.0, ge=0.0, le=0.5)
+    """Share of the rows held out from training and validation both, for one test of the outcome, from 0 to 0.5."""
     group: str | None = Field(None, min_length=1, max_length=200)
     """Column such as user_id or meta.book: rows with the same value are all trained on or all held out."""
     seed: int = Field(42, ge=0, le=2**32 - 1)
@@ -84,10 +86,14 @@ class DataSpec(Section):
 
     @model_validator(mode="after")
     def _weights_fit(self) -> DataSpec:
-        faults = list(self._wrong_weights())
+        faults = [*self._wrong_weights(), *self._no_row_left()]
         if faults:
             raise ValueError("\n".join(str(fault) for fault in faults))
         return self
+
+    def _no_row_left(self) -> Iterable[Fault]:
+        if self.validation_share + self.test_share >= 1:
+            yield Fault("data.test_share", "and data.validation_share leave no row to train on. Lower one of them.")
 
     def _wrong_weights(self) -> Iterable[Fault]:
         if self.repeat and not self.weights:
@@ -164,14 +170,14 @@ class TrainSpec(Section):
 
 
 class EvaluateSpec(Section):
-    """One evaluation: loss and perplexity on held-out rows, base and adapter, and their answers."""
+    """One evaluation: loss and answers, or the labels that a classifier gives, before training and after it."""
 
     run: str = Field(min_length=1, max_length=64, json_schema_extra=FRONT)
     """The training run whose adapter is measured."""
     checkpoint: int | None = Field(None, ge=1, json_schema_extra=FRONT)
     """Step of the checkpoint. Empty means the finished adapter, else the newest checkpoint."""
     dataset: str | None = Field(None, min_length=1, max_length=64, json_schema_extra=FRONT)
-    """Registered dataset to measure on. Empty: the rows that the run held out, or, if it held none out, its own."""
+    """Registered dataset to measure on. Empty: the run's test rows, else those it held out, else its own."""
     max_samples: int | None = Field(100, ge=1, json_schema_extra=FRONT)
     """Measure at most this many rows. Empty means all."""
     generate: bool = Field(True, json_schema_extra=FRONT)

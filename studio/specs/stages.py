@@ -52,16 +52,21 @@ class ClassifyStage(_Smoothed):
     head: Literal["whole", "adapter"] = "whole"
     """whole: the head's weights train and are saved. adapter: the head gets a LoRA adapter like other linear layers."""
     head_bias: bool = False
-    """Give the head a bias, which transformers' own heads do not have."""
+    """With head adapter: give the head a bias, which stays 0 and is counted, as in a tutorial's own classifier."""
 
 
 class _Beta(_Stage):
     beta: float = Field(0.1, ge=0, le=100, json_schema_extra=FRONT)
-    """How strongly the model is held near where it began. 0.1 is usual; smaller lets it move further."""
+    """How strongly the model is held near where it began (grpo, rloo: 0 is off). orpo, cpo: the preference's weight."""
+
+
+class _Preferring(_Beta):
+    beta: float = Field(0.1, gt=0, le=100, json_schema_extra=FRONT)
 
 
 DpoLoss = Literal[
     "sigmoid",
+    "sigmoid_norm",
     "ipo",
     "hinge",
     "robust",
@@ -78,7 +83,7 @@ DpoLoss = Literal[
 ]
 
 
-class DpoStage(_Beta, _Smoothed):
+class DpoStage(_Preferring, _Smoothed):
     """Direct preference optimisation: of two answers the chosen one becomes likelier (arXiv:2305.18290)."""
 
     kind: Literal["dpo"] = "dpo"
@@ -89,17 +94,17 @@ class DpoStage(_Beta, _Smoothed):
     label_smoothing: float = Field(0.0, ge=0, lt=0.5)
 
 
-class OrpoStage(_Beta):
+class OrpoStage(_Preferring):
     """Odds-ratio preference optimisation: learn the chosen answer and prefer it, in one (arXiv:2403.07691)."""
 
     kind: Literal["orpo"] = "orpo"
 
 
-class CpoStage(_Beta):
+class CpoStage(_Preferring):
     """Contrastive preference optimisation and SimPO, without a reference (arXiv:2401.08417, arXiv:2405.14734)."""
 
     kind: Literal["cpo"] = "cpo"
-    beta: float = Field(2.0, ge=0, le=100, json_schema_extra=FRONT)
+    beta: float = Field(2.0, gt=0, le=100, json_schema_extra=FRONT)
     preference_loss: Literal["simpo", "sigmoid", "hinge", "ipo"] = Field("simpo", json_schema_extra=FRONT)
     """simpo divides by the answer's length and wants a margin; the others are CPO's."""
     simpo_gamma: float = Field(0.5, ge=0, le=100)
@@ -108,7 +113,7 @@ class CpoStage(_Beta):
     """Weight of the chosen answer's own loss. 1 is CPO, 0 is SimPO."""
 
 
-class KtoStage(_Beta):
+class KtoStage(_Preferring):
     """Kahneman-Tversky optimisation: learn from single answers marked good or bad (arXiv:2402.01306)."""
 
     kind: Literal["kto"] = "kto"
@@ -129,7 +134,7 @@ class RewardStage(_Stage):
 Reward = Literal["exact_match", "number_match", "model", "file"]
 
 
-class _Online(_Stage):
+class _Online(_Beta):
     rewards: tuple[Reward, ...] = Field(("exact_match",), min_length=1, max_length=4, json_schema_extra=FRONT)
     """What an answer is scored by: a reference (whole, or its last number), a reward model, or a file (shell only)."""
     reward_weights: tuple[Annotated[float, Field(ge=-1000, le=1000)], ...] = Field((), max_length=4)
@@ -144,8 +149,7 @@ class _Online(_Stage):
     """How freely they are drawn. 1 is usual."""
     top_p: float = Field(1.0, gt=0, le=1)
     """Draw only from the likeliest tokens that together have this probability."""
-    beta: float = Field(0.0, ge=0, le=100)
-    """How strongly the model is held near where it began. 0 is off, and saves the reference."""
+    beta: float = Field(0.0, ge=0, le=100, json_schema_extra=FRONT)
     epsilon: float = Field(0.2, gt=0, lt=1)
     """How far one step may move the odds of an answer."""
     updates: int = Field(1, ge=1, le=64)
@@ -164,7 +168,7 @@ class RlooStage(_Online):
     """REINFORCE leave-one-out: own answers against the mean of the others (arXiv:2402.14740)."""
 
     kind: Literal["rloo"] = "rloo"
-    beta: float = Field(0.05, ge=0, le=100)
+    beta: float = Field(0.05, ge=0, le=100, json_schema_extra=FRONT)
 
 
 Stage = Annotated[

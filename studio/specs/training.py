@@ -95,7 +95,7 @@ class TrainingSpec(Section):
     keep_best: bool = False
     """Make the best checkpoint by validation the outcome, not the last one. Needs validation rows."""
     report_to: tuple[Literal["tensorboard", "trackio", "wandb", "mlflow"], ...] = ()
-    """Also report figures to these, as far as they are installed. wandb and mlflow may send them away."""
+    """Also report figures to these, which must be installed. They keep them in the run's folder, offline."""
     seed: int = Field(42, ge=0, le=2**32 - 1)
     """Seed of the adapter's start, of dropout and of the sampler."""
 

@@ -18,8 +18,15 @@ from studio.ui.texts import table
 SHOWN_ROWS = 200
 PLOTTED_ROWS = 2000
 SUBJECTS = ("base", "adapter")
-SCORES = {"loss": "{:.4f}", "perplexity": "{:.2f}", "token_accuracy": "{:.1%}"}
+SCORES = {
+    "loss": "{:.4f}",
+    "perplexity": "{:.2f}",
+    "token_accuracy": "{:.1%}",
+    "accuracy": "{:.1%}",
+    "macro_f1": "{:.1%}",
+}
 """The scores that are shown, and how."""
+MORE_IS_BETTER = frozenset({"token_accuracy", "accuracy", "macro_f1"})
 
 
 def read(path: Path, most: int = PLOTTED_ROWS) -> list[dict[str, Any]]:
@@ -33,7 +40,7 @@ def read(path: Path, most: int = PLOTTED_ROWS) -> list[dict[str, Any]]:
 
 
 def scores(view: JobView | None, language: str) -> str:
-    """Base, adapter and their difference, one row per score."""
+    """Base, adapter and their difference, one row per score; of a classifier, its head before training and after."""
     words = table(language)
     found = {each.subject: each.scores for each in view.measured} if view else {}
     if not all(subject in found for subject in SUBJECTS):
@@ -41,7 +48,8 @@ def scores(view: JobView | None, language: str) -> str:
     rows = "".join(_score(name, found["base"], found["adapter"], words) for name in SCORES)
     rows_measured = int(found["adapter"].get("rows", 0))
     caption = html.escape(words["evaluate.measured_rows"].format(count=f"{rows_measured:,}"))
-    head = "".join(f"<th scope='col'>{html.escape(words[f'evaluate.{key}'])}</th>" for key in (*SUBJECTS, "difference"))
+    sides = ("before", "after") if "accuracy" in found["adapter"] else SUBJECTS
+    head = "".join(f"<th scope='col'>{html.escape(words[f'evaluate.{key}'])}</th>" for key in (*sides, "difference"))
     return f"<table class='figures-table'><caption>{caption}</caption><tr><td></td>{head}</tr>{rows}</table>"
 
 
@@ -84,7 +92,7 @@ def _score(name: str, base: Mapping[str, float], adapter: Mapping[str, float], w
         return ""
     shape = SCORES[name]
     difference = adapter[name] - base[name]
-    better = "same" if difference == 0 else "better" if (difference > 0) == (name == "token_accuracy") else "worse"
+    better = "same" if difference == 0 else "better" if (difference > 0) == (name in MORE_IS_BETTER) else "worse"
     sign = "+" if difference > 0 else "−" if difference < 0 else "±"
     apart = f"{abs(difference) * 100:.1f} {words['evaluate.points']}" if "%" in shape else shape.format(abs(difference))
     return (

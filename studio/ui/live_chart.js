@@ -1,6 +1,11 @@
 const say = props.texts[language];
 const box = element.querySelector(".live-chart");
-const NAMES = ["loss", "learning_rate", "grad_norm"];
+const choice = element.querySelector(".chart-bar select");
+const NAMES = ["figure", "learning_rate", "grad_norm"];
+const named = (figure) => say[`figure.${figure}`] ?? figure;
+let wanted = ""; // the figure that the user chose, if any
+let figure = null; // the one that is drawn
+let nats = false;
 let shown = null; // the run that is drawn
 let since = 0;
 let generation = 0;
@@ -11,6 +16,8 @@ let lastAsked = 0;
 
 box.setAttribute("aria-label", say.aria);
 box.dataset.empty = say.empty;
+choice.setAttribute("aria-label", say.show);
+choice.hidden = true;
 
 const title = (text, top) => ({
   text, x: 0, y: top, xref: "paper", yref: "paper", xanchor: "left", yanchor: "bottom", showarrow: false,
@@ -24,9 +31,9 @@ const layout = () => ({
   showlegend: true,
   legend: { orientation: "h", x: 1, xanchor: "right", y: 1.0, yanchor: "bottom" },
   hovermode: "x",
-  annotations: [title(say.loss, 1.005), title(say.learning_rate, 0.445), title(say.grad_norm, 0.19)],
+  annotations: [title(nats ? say.loss : named(figure), 1.005), title(say.learning_rate, 0.445), title(say.grad_norm, 0.19)],
   xaxis: axis(say.step, { anchor: "y3", rangemode: "tozero" }),
-  yaxis: axis("", { domain: [0.54, 1], automargin: false }),
+  yaxis: axis("", { domain: [0.54, 1], automargin: false, uirevision: `${shown} ${figure}` }),
   yaxis2: axis("", { domain: [0.29, 0.44], tickformat: "~e", nticks: 4, automargin: false }),
   yaxis3: axis("", { domain: [0, 0.185], nticks: 4, automargin: false }),
 });
@@ -39,21 +46,29 @@ const validation = (measured) => ({
   mode: "markers", marker: { size: 9, symbol: "diamond", color: colour("--chart-2") }, showlegend: measured.length > 0,
 });
 const traces = (answer) => [
-  line(answer.series.loss, say.training, 1, "--chart-1"),
+  line(answer.series.figure, say.training, 1, "--chart-1"),
   line(answer.series.learning_rate, say.learning_rate, 2, "--chart-3", { showlegend: false }),
   line(answer.series.grad_norm, say.grad_norm, 3, "--chart-4", { showlegend: false }),
   validation(answer.measured),
 ];
 
+const offer = (figures) => {
+  const offered = [...choice.options].map((option) => option.value);
+  if (offered.join("\n") !== figures.join("\n"))
+    choice.replaceChildren(...figures.map((name) => new Option(named(name), name)));
+  choice.value = figure;
+  choice.hidden = figures.length < 2;
+};
+
 const draw = async (plotly, answer) => {
   const lengths = NAMES.map((name) => answer.series[name].x.length);
   if (answer.whole) {
-    drawn = lengths[0];
+    drawn = Math.max(...lengths);
     await plotly.react(box, traces(answer), layout(), options);
     return;
   }
-  if (lengths[0]) {
-    drawn += lengths[0];
+  if (Math.max(...lengths)) {
+    drawn += Math.max(...lengths);
     const of = (key) => NAMES.map((name) => answer.series[name][key]);
     await plotly.extendTraces(box, { x: of("x"), y: of("y") }, [0, 1, 2]);
     if (box.data[0].mode !== "lines" && drawn > 1) await plotly.restyle(box, { mode: "lines" }, [0, 1, 2]);
@@ -66,28 +81,36 @@ const draw = async (plotly, answer) => {
 
 const clear = (plotly) => {
   plotly.purge(box);
-  [shown, since, drawn] = [null, 0, 0];
-  for (const mark of ["points", "step", "run"]) delete box.dataset[mark];
+  [shown, since, drawn, figure] = [null, 0, 0, null];
+  choice.hidden = true;
+  for (const mark of ["points", "step", "run", "figure"]) delete box.dataset[mark];
 };
 
 const tick = async (asap = false) => {
   const due = asap === true || performance.now() - lastAsked > (live ? 600 : 4000);
   if (busy || !visible() || !due) return;
-  const wanted = props.value || null;
+  const run = props.value || null;
   busy = true;
   lastAsked = performance.now();
   try {
     const plotly = await loadPlotly();
-    if (!wanted || wanted !== shown) clear(plotly);
-    if (!wanted) return;
+    if (!run || run !== shown) clear(plotly);
+    if (!run) return;
     if (drawn > 8000) since = 0; // draw anew, decimated, before the page grows heavy
-    const answer = await server.tail({ run: wanted, since, generation });
-    if (wanted !== props.value) return;
-    shown = wanted;
+    const asked = wanted;
+    const answer = await server.tail({ run, since, generation, figure: asked });
+    if (run !== props.value || asked !== wanted) return;
+    shown = run;
     live = answer.live;
+    if (!answer.whole && answer.figure !== figure) {
+      since = 0; // what the stage is about was told for the first time
+      return;
+    }
+    [figure, nats] = [answer.figure, answer.nats];
+    offer(answer.figures);
     if (answer.step || answer.measured.length) await draw(plotly, answer);
     [since, generation] = [answer.step, answer.generation];
-    Object.assign(box.dataset, { points: drawn, step: since, run: shown });
+    Object.assign(box.dataset, { points: drawn, step: since, run: shown, figure });
     delete box.dataset.fault;
   } catch (error) {
     live = false; // ask less often while the server is away
@@ -99,6 +122,10 @@ const tick = async (asap = false) => {
 
 const timer = setInterval(() => (element.isConnected ? tick() : clearInterval(timer)), 300);
 watch("value", () => tick(true));
+choice.addEventListener("change", () => {
+  [wanted, since, lastAsked] = [choice.value, 0, 0];
+  tick(true);
+});
 whenThemeChanges(() => {
   if (!shown || !box.data) return;
   window.Plotly.relayout(box, layout());

@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -23,6 +24,7 @@ from studio.ui.live_chart import figure_json, live_chart, still_chart
 from studio.ui.page import Page, guarded, shown
 from studio.ui.texts import language, t
 
+_SAMPLES = Path(__file__).with_name("samples.js").read_text(encoding="utf-8")
 LIVE_S, IDLE_S = 1.0, 4.0
 """Seconds between looks at the monitor while the shown run is live, and while it is not."""
 
@@ -78,7 +80,7 @@ def build(page: Page) -> Widgets:
     made["chart"] = live_chart(page.monitor, elem_id="train-chart")
     made["notes"] = gr.HTML("", elem_id="train-notes")
     with gr.Accordion(t("train.samples"), open=True, elem_classes="fold"):
-        made["samples"] = gr.HTML("", elem_id="train-samples", max_height=420)
+        made["samples"] = gr.HTML("", elem_id="train-samples", max_height=420, js_on_load=_SAMPLES)
     with gr.Accordion(t("train.log"), open=False, elem_id="train-log-fold", elem_classes="fold"):
         made["log"] = gr.Textbox(
             label=t("train.log_end"),

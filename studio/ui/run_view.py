@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from studio.events import Phase
 from studio.hardware import Choice, Hardware
 from studio.jobs.monitor import JobView
+from studio.ui import run_figures
 from studio.ui.texts import table
 
 NOTHING = "–"
@@ -48,6 +49,7 @@ def figures(view: JobView, language: str) -> dict[str, str]:
         else NOTHING,
         "left": duration(view.seconds_left, language) if view.seconds_left is not None else NOTHING,
         "memory": f"{last.memory_gib:.1f} GiB" if last and last.memory_gib is not None else NOTHING,
+        "best": _best(view, language),
     }
 
 
@@ -71,18 +73,41 @@ def duration(seconds: float, language: str) -> str:
 
 
 def samples(view: JobView | None, language: str) -> str:
-    """Answers to each fixed prompt, by step, so that the change reads downwards."""
+    """Answers to each fixed prompt, by step, so that the change reads downwards; above them, a choice of one step."""
     texts = table(language)
     if view is None or not view.samples:
         return f'<p class="quiet">{html.escape(texts["train.no_samples"])}</p>'
-    blocks = []
     titles = (texts["train.figure.step"], texts["train.answer"])
     head = "<tr>" + "".join(f"<th scope='col'>{html.escape(title)}</th>" for title in titles) + "</tr>"
+    blocks = [_step_choice(sorted({each.step for each in view.samples}), texts)]
     for prompt in dict.fromkeys(each.prompt for each in view.samples):
         answers = sorted((each for each in view.samples if each.prompt == prompt), key=lambda each: each.step)
-        rows = "".join(f"<tr><td>{each.step:,}</td><td>{html.escape(each.answer)}</td></tr>" for each in answers)
+        rows = "".join(
+            f"<tr data-step='{each.step}'><td>{each.step:,}</td><td>{html.escape(each.answer)}</td></tr>"
+            for each in answers
+        )
         blocks.append(f"<table class='samples'><caption>{html.escape(prompt)}</caption>{head}{rows}</table>")
     return "".join(blocks)
+
+
+def _step_choice(steps: list[int], texts: Mapping[str, str]) -> str:
+    """All steps, or one of them, and the way to the next; studio/ui/samples.js makes it work."""
+    if len(steps) < 2:
+        return ""
+    every, label, *ways = (
+        html.escape(texts[f"train.{key}"], quote=True) for key in ("every_step", "at_which_step", "earlier", "later")
+    )
+    choices = "".join(
+        f"<option value='{step}'>{html.escape(texts['train.figure.step'])} {step:,}</option>" for step in steps
+    )
+    back, on = (
+        f"<button type='button' data-by='{by}' aria-label='{way}' title='{way}'>{sign}</button>"
+        for by, way, sign in ((-1, ways[0], "‹"), (1, ways[1], "›"))
+    )
+    return (
+        f"<div class='samples-bar'>{back}<select aria-label='{label}'>"
+        f"<option value=''>{every}</option>{choices}</select>{on}</div>"
+    )
 
 
 def notes(view: JobView | None, language: str) -> str:
@@ -128,6 +153,14 @@ def choice_label(view: JobView, language: str) -> str:
 
 def _cell(label: str, value: str, name: str) -> str:
     return f"<div data-figure='{name}'><dt>{html.escape(label)}</dt><dd>{html.escape(value)}</dd></div>"
+
+
+def _best(view: JobView, language: str) -> str:
+    found = run_figures.best(view)
+    if found is None:
+        return NOTHING
+    step, _, value = found
+    return table(language)["train.at_step"].format(value=f"{value:.4f}", step=f"{step:,}")
 
 
 def _progress(view: JobView, texts: Mapping[str, str]) -> str:

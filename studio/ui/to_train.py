@@ -39,8 +39,5 @@ def wire(
         guarded(fill), list(inputs), [*fields, page.tab_set], preprocess=False, show_progress="hidden",
         api_name=name, api_visibility="private",
     )  # fmt: skip
-    filled.success(
-        guarded(train.describe), list(form.form.values()), [form.problem, form.yaml, form.command, form.machine],
-        preprocess=False, show_progress="hidden", api_name=f"{name}_described", api_visibility="private",
-    )  # fmt: skip
+    filled.success(**train.describing(form), api_name=f"{name}_described")
     filled.success(None, None, None, js=GO_THERE, api_visibility="private")

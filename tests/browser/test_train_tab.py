@@ -108,11 +108,42 @@ def test_yaml_fills_the_form_and_the_form_fills_yaml_and_command(train):
     assert "identity-zh" in train.locator("#train-yaml textarea").input_value()
 
 
+def choose(page, field, name):
+    page.locator(f"#spec-{field} input").click()
+    page.get_by_role("option", name=name, exact=True).click()
+
+
+def count_says(page, words):
+    page.wait_for_function(f"document.querySelector('#train-count').innerText.includes('{words}')")
+
+
+def test_a_method_and_a_stage_bring_their_own_fields_and_the_count_follows(train):
+    count_says(train, "4.88 M of 139 M parameters train (3.5 %), 19.5 MB on disk")
+    choose(train, "method-kind", "Full fine-tuning")
+    count_says(train, "100 %")
+    assert train.locator("#spec-method-rank").count() == 0
+    assert train.locator("#spec-quantization-kind input").input_value() == "none"
+    assert "Quantisation was set to none for it." in train.locator("#train-method").inner_text()
+    choose(train, "method-kind", "VeRA")
+    train.wait_for_selector("#spec-method-rank")
+    assert train.locator("#spec-method-rank input").input_value() == "256"
+    train.wait_for_function("document.querySelector('#spec-quantization-kind input').value === 'nf4'")
+    choose(train, "stage-kind", "Preferences (DPO)")
+    train.wait_for_selector("#spec-stage-loss")
+    train.locator("#spec-stage-beta input").fill("0.3")
+    command_has(train, "stage.beta=0.3")
+    command_has(train, "method.kind=vera")
+    assert "Direct preference optimisation" in train.locator("#train-stage").inner_text()
+
+
 def test_zoom_is_kept_while_the_curve_grows(train):
     train.locator("#train-try").click()
     before = points_above(train, 5)
     train.evaluate("Plotly.relayout(document.querySelector('.live-chart'), {'xaxis.range': [2, 9]})")
     points_above(train, before + 10)
+    assert train.evaluate("document.querySelector('.live-chart').layout.xaxis.range") == [2, 9]
+    train.select_option(".chart-bar select", label="Perplexity")
+    train.wait_for_selector(".live-chart[data-figure=perplexity]")
     assert train.evaluate("document.querySelector('.live-chart').layout.xaxis.range") == [2, 9]
 
 
@@ -122,6 +153,13 @@ def test_text_from_a_run_is_shown_and_never_run(train):
     assert "**bold**" in train.locator("#train-notes").inner_text()
     assert train.title() == "Finetune Studio"
     assert train.locator("#train-samples img, #train-notes img").count() == 0
+    train.select_option("#train-samples select", label="Step 100", timeout=20_000)
+    shown = "[...document.querySelectorAll('#train-samples tr[data-step]:not([hidden])')].map(row => row.dataset.step)"
+    assert train.evaluate(shown) == ["100"]
+    train.wait_for_selector("#train-samples option[value='300']", state="attached", timeout=20_000)
+    assert train.evaluate(shown) == ["100"]
+    train.get_by_role("button", name="Later").click()
+    assert train.evaluate(shown) == ["200"]
 
 
 def test_runs_are_compared_in_one_chart(train):

@@ -8,7 +8,9 @@ from tests.examples import training
 
 def test_a_preset_is_copied_once_and_never_over_a_file_that_exists(studio_home, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert "identity" in json.loads(run(capsys, "presets", "list", "--json")[1])
+    listed = {each["preset"]: each["description"] for each in json.loads(run(capsys, "presets", "list", "--json")[1])}
+    assert listed["identity"].startswith("Teach the model its name")
+    assert listed["identity"] in run(capsys, "presets", "list")[1]
     assert run(capsys, "presets", "copy", "identity")[0] == 0
     assert "datasets" in (tmp_path / "identity.yaml").read_text()
     status, _, err = run(capsys, "presets", "copy", "identity")

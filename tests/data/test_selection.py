@@ -5,7 +5,7 @@ import json
 import pytest
 
 from studio.data import registry
-from studio.data.selection import HELD, LEFT, TRAINED, faulty_rows, group_of, select
+from studio.data.selection import HELD, LEFT, TESTED, TRAINED, balanced, faulty_rows, group_of, select
 from studio.errors import DataError, SpecError
 from studio.specs import DataSpec
 
@@ -136,3 +136,45 @@ def test_progress_is_told_over_all_datasets(added):
 def test_no_dataset_is_refused():
     with pytest.raises(DataError, match="No dataset is chosen"):
         select(DataSpec())
+
+
+def test_test_rows_are_held_out_beside_those_for_validation_which_stay_the_same(added):
+    name = added("a", [*asked(45), *asked(50)[40:]])  # five of them are there twice
+    (without,) = select(DataSpec(datasets=(name,), validation_share=0.1, seed=123))
+    (part,) = select(DataSpec(datasets=(name,), validation_share=0.1, test_share=0.2, seed=123))
+    assert [part.sides.count(side) for side in (TRAINED, HELD, TESTED)] == [38, 6, 11]
+    assert [side == HELD for side in without.sides] == [side == HELD for side in part.sides]
+    found = [{e.messages[0].content for _, e in part.examples(wanted=(side,))} for side in (TRAINED, HELD, TESTED)]
+    assert not found[0] & found[1] and not found[0] & found[2] and not found[1] & found[2]
+    assert len(list(part.examples())) == 44, "test rows come only to those who ask for them"
+
+
+def test_balanced_labels_are_drawn_before_rows_are_held_out(added):
+    rows = [{"text": f"t{n}", "label": "spam" if n % 10 == 0 else "ham"} for n in range(100)]
+    data = DataSpec(datasets=(added("sms", rows),), validation_share=0.1, test_share=0.2, seed=123)
+    (part,) = select(data, "classify", balance=True)
+    assert [part.sides.count(side) for side in (LEFT, TRAINED, HELD, TESTED)] == [80, 14, 2, 4]
+    labels = [example.label for _, example in part.examples(wanted=(TRAINED, HELD, TESTED))]
+    assert labels.count("spam") == labels.count("ham") == 10
+    (again,) = select(data, "classify", balance=True)
+    (other,) = select(data.model_copy(update={"seed": 7}), "classify", balance=True)
+    assert part.sides == again.sides != other.sides
+
+
+def test_labels_are_balanced_over_all_datasets_and_among_the_rows_that_were_drawn(added):
+    names = (
+        added("a", [{"text": f"a{n}", "label": "yes"} for n in range(30)]),
+        added("b", [{"text": f"b{n}", "label": "no"} for n in range(12)]),
+    )
+    parts = select(DataSpec(datasets=names, max_samples=20, validation_share=0.25), "classify", balance=True)
+    assert [len(part.sides) - part.sides.count(LEFT) for part in parts] == [12, 12]
+    assert sum(part.sides.count(HELD) for part in parts) == 6
+
+
+def test_without_a_seed_the_first_rows_of_each_label_stay():
+    assert list(balanced([0, 0, 1, 0, 1, 0], None)) == [1, 1, 1, 0, 1, 0]
+
+
+def test_two_shares_that_leave_nothing_are_refused():
+    with pytest.raises(ValueError, match=r"data\.test_share: and data\.validation_share leave no row"):
+        DataSpec(datasets=("a",), validation_share=0.5, test_share=0.5)

@@ -27,7 +27,7 @@ def spec(folder, dataset, **sections):
         "evaluation": {"prompts": ["What is 1 plus 1?"], "max_new_tokens": 4},
     }
     for name, changes in sections.items():
-        values[name] = values.get(name, {}) | changes
+        values[name] = changes if "kind" in changes else values.get(name, {}) | changes
     return parse(TrainSpec, values)
 
 
@@ -39,8 +39,8 @@ class Run:
         place.mkdir()
         self.told = []
 
-    def __call__(self, spec, stop_at=None):
-        """stop_at: ask for a stop at the end of this step."""
+    def __call__(self, spec, stop_at=None, **options):
+        """stop_at: ask for a stop at the end of this step. options: of train."""
         self.told = []
         return train(
             spec,
@@ -49,6 +49,7 @@ class Run:
             record=self.record,
             emit=self.told.append,
             stopping=lambda: stop_at is not None and any(each.step >= stop_at - 1 for each in self.of(Step)),
+            **options,
         )
 
     def of(self, kind):

@@ -140,3 +140,35 @@ def test_relative_folders_are_settled_where_they_were_asked_for(studio_home, tmp
     assert job.read_spec().out == str(tmp_path / "merged")
     with pytest.raises(JobError, match="exists already"):
         control.submit(ExportSpec(run=run.id, out=str(tmp_path)), executor=Dead())
+
+
+def starting(*names):
+    return specs.parse(TrainSpec, {"data": {"datasets": ["identity-en"]}, "start": {"adapters": names}})
+
+
+def test_what_a_run_goes_on_from_is_looked_for_before_it_starts(studio_home, tmp_path):
+    from tests.examples import finished_run
+
+    run = finished_run(checkpoints=(2,))
+    with pytest.raises(SpecError) as error:
+        control.submit(starting("rum", f"{run.id}@3", f"{run.id}@x", str(tmp_path / "nowhere")), executor=Dead())
+    said = [str(fault) for fault in error.value.faults]
+    assert said[0].startswith("start.adapters: Unknown job 'rum'") and "no checkpoint at step 3. Kept: 2." in said[1]
+    assert "not of the form RUN@STEP" in said[2] and "There is no folder" in said[3]
+    assert folders.earlier(run.id) == run.adapter and folders.earlier(f"{run.id}@2") == run.checkpoint(2)
+    assert folders.earlier(str(tmp_path)) == tmp_path
+
+
+def test_relative_folders_to_go_on_from_are_made_absolute(studio_home, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "adapter").mkdir()
+    folder = control.submit(starting("./adapter"), executor=Replay(recorded(1), speed=1000))
+    assert folder.read_spec().start.adapters == (str(tmp_path / "adapter"),)
+
+
+def test_rows_that_the_stage_learns_nothing_from_are_refused_at_once(studio_home):
+    wanted = specs.parse(TrainSpec, {"data": {"datasets": ["identity-en"]}, "stage": {"kind": "dpo"}})
+    with pytest.raises(
+        SpecError, match=r"data\.datasets: 'identity-en' has nothing for the stage dpo: its rows hold no"
+    ):
+        control.submit(wanted, executor=Dead())

@@ -41,7 +41,9 @@ def recorded(steps: int = 60, seconds_per_step: float = 0.1) -> list[Event]:
             )
         )
         if number % max(1, steps // 4) == 0:
-            events.append(Measured(time=time, step=number, scores={"loss": 0.4 + 2.5 * math.exp(-number / 15)}))
+            events.append(
+                Measured(time=time, step=number, scores={"loss": 0.4 + 2.5 * math.exp(-number / 15), "perplexity": 4.0})
+            )
             events.append(Sample(time=time, step=number, prompt="Who are you?", answer=f"Answer {number} {HOSTILE}"))
             events.append(Saved(time=time, step=number, path=f"checkpoints/checkpoint-{number}"))
     return [*events, Ended(time=events[-1].time, state="finished", path="adapter")]

@@ -6,6 +6,7 @@ import pytest
 from studio.events import Measured, Step
 from studio.jobs.monitor import JobView
 from studio.ui.live_chart import live_chart, points
+from studio.ui.run_figures import best
 
 
 def view_with(count, generation=0):
@@ -27,7 +28,7 @@ class FakeMonitor:
 def test_the_first_answer_is_whole_and_small_enough_for_a_browser():
     answer = points(view_with(10_000), since=0, generation=0)
     assert answer["whole"]
-    assert len(answer["series"]["loss"]["x"]) <= 2000
+    assert len(answer["series"]["figure"]["x"]) <= 2000
     assert answer["step"] == 10_000
     assert len(json.dumps(answer)) < 300_000
 
@@ -35,11 +36,11 @@ def test_the_first_answer_is_whole_and_small_enough_for_a_browser():
 def test_later_answers_carry_only_new_steps():
     answer = points(view_with(100), since=97, generation=0)
     assert not answer["whole"]
-    assert answer["series"]["loss"]["x"] == [98, 99, 100]
+    assert answer["series"]["figure"]["x"] == [98, 99, 100]
 
 
 def test_an_answer_without_news_is_tiny():
-    assert len(json.dumps(points(view_with(100), since=100, generation=0))) < 300
+    assert len(json.dumps(points(view_with(100), since=100, generation=0))) < 400
 
 
 def test_a_resume_that_went_back_draws_anew():
@@ -54,8 +55,48 @@ def test_only_measurements_with_a_loss_are_marks():
     assert points(view_with(5), since=0, generation=0)["measured"] == [[10, 0.5]]
 
 
+def preferring(stage="dpo"):
+    figures = {"rewards/margins": 0.1, "rewards/accuracies": 0.6, "entropy": 2.0}
+    steps = tuple(
+        Step(step=n, epoch=n, loss=1 / n, learning_rate=1e-3, figures=figures | {"entropy": float(n)})
+        for n in range(1, 6)
+    )
+    measured = (
+        Measured(step=0, scores={"loss": 0.9, "rewards/margins": 0.0, "rows": 8.0}),
+        Measured(step=4, subject="test", scores={"loss": 0.1}),
+        Measured(step=5, scores={"loss": 0.5, "rewards/margins": 0.4}),
+    )
+    return JobView("run", "train", "run", 0.0, spec={"stage": {"kind": stage}}, steps=steps, measured=measured)
+
+
+def test_what_the_stage_is_about_comes_first_and_is_drawn_unless_another_is_chosen():
+    answer = points(preferring(), since=0, generation=0)
+    assert answer["figures"] == ["rewards/margins", "rewards/accuracies", "loss", "entropy"]
+    assert (answer["figure"], answer["series"]["figure"]["y"]) == ("rewards/margins", [0.1] * 5)
+    assert answer["measured"] == [[0, 0.0], [5, 0.4]]
+    chosen = points(preferring(), since=0, generation=0, figure="entropy")
+    assert (chosen["figure"], chosen["series"]["figure"]["y"], chosen["measured"]) == ("entropy", [1, 2, 3, 4, 5], [])
+
+
+def test_a_figure_that_the_run_does_not_have_is_its_first():
+    assert points(preferring("sft"), since=0, generation=0, figure="reward")["figure"] == "loss"
+
+
+def test_only_the_loss_of_text_is_in_nats_per_token():
+    assert points(preferring("sft"), since=0, generation=0)["nats"]
+    assert not points(preferring(), since=0, generation=0, figure="loss")["nats"]
+
+
+def test_the_best_validation_is_the_least_loss_or_the_most_reward_and_no_test():
+    assert best(preferring()) == (5, "loss", 0.5)
+    rewarded = (Measured(step=n, scores={"loss": n, "reward": reward}) for n, reward in ((1, 0.2), (2, 0.7), (3, 0.7)))
+    assert best(JobView("run", "train", "run", 0.0, measured=tuple(rewarded))) == (2, "reward", 0.7)
+    assert best(view_with(0)) == (10, "loss", 0.5)
+    assert best(JobView("run", "train", "run", 0.0)) is None
+
+
 def test_a_run_that_is_gone_is_an_empty_chart():
-    assert points(None, since=5, generation=0)["series"]["loss"] == {"x": [], "y": []}
+    assert points(None, since=5, generation=0)["series"]["figure"] == {"x": [], "y": []}
 
 
 @pytest.mark.parametrize(
@@ -63,10 +104,11 @@ def test_a_run_that_is_gone_is_an_empty_chart():
     [
         None,
         "run",
-        {"run": "../etc", "since": 0, "generation": 0},
-        {"run": "run", "since": "0", "generation": 0},
-        {"run": ["run"], "since": 0, "generation": 0},
+        {"run": "../etc", "since": 0, "generation": 0, "figure": ""},
+        {"run": "run", "since": "0", "generation": 0, "figure": ""},
+        {"run": ["run"], "since": 0, "generation": 0, "figure": ""},
         {"run": "run", "since": 0},
+        {"run": "run", "since": 0, "generation": 0, "figure": 1},
     ],
 )
 def test_a_malformed_request_is_refused(asked):
@@ -77,4 +119,4 @@ def test_a_malformed_request_is_refused(asked):
 
 def test_a_well_formed_request_is_answered():
     chart = live_chart(FakeMonitor(view_with(3)), elem_id="chart")
-    assert chart.tail({"run": "run", "since": 0, "generation": 0})["step"] == 3
+    assert chart.tail({"run": "run", "since": 0, "generation": 0, "figure": ""})["step"] == 3

@@ -24,6 +24,19 @@ def test_figures_carry_their_units():
     assert figures["left"] == "0 s"
 
 
+def test_the_best_validation_is_shown_with_its_step():
+    assert run_view.figures(view_of_run(), "en")["best"].endswith(" at step 40")
+    assert run_view.figures(view_of_run(), "zh")["best"].endswith("（第 40 步）")
+
+
+def test_samples_of_several_steps_can_be_chosen_by_step():
+    shown = run_view.samples(view_of_run(), "en")
+    assert shown.count("<option") == 1 + 4
+    assert shown.count("<tr data-step=") == 4
+    once = view_of_run()
+    assert "<select" not in run_view.samples(replace(once, samples=once.samples[:1]), "en")
+
+
 def test_what_is_not_known_is_a_dash():
     assert set(run_view.figures(JobView("a", "train", "a", 0.0), "en").values()) == {"0", run_view.NOTHING}
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from studio.engine import carried
+from studio.engine.held import CONFIG, WEIGHTS, is_whole
 from studio.engine.models.load import RECORD, check_base, load_tokenizer, template_of
 from studio.engine.models.resolve import resolve
 from studio.engine.trained import phases
@@ -14,13 +15,18 @@ from studio.errors import ExportError
 from studio.events import Emit, Phase
 from studio.specs import ExportSpec, TrainSpec
 
-FILES = ("adapter_config.json", "adapter_model.safetensors", RECORD)
+FILES = (CONFIG, WEIGHTS, RECORD)
 
 
 def write_adapter(
     spec: ExportSpec, trained: TrainSpec, adapter: Path, folder: Path, emit: Emit, stopping: Callable[[], bool]
 ) -> None:
-    """Fill the folder. Raises: ExportError: the adapter lacks a file."""
+    """Fill the folder. Raises: ExportError: the run left no adapter, or one that lacks a file."""
+    if is_whole(adapter):
+        raise ExportError(
+            f"{spec.run} trained the whole model, so there is no adapter to export. Export it with format merged: its "
+            "weights are written as they are."
+        )
     base = resolve(trained.model.name, trained.model.revision, progress=phases(emit))
     check_base(adapter, base)
     emit(Phase(name="write"))

@@ -45,8 +45,10 @@ def likelihoods(model: Any, rows: Sequence[tuple[Sequence[int], Sequence[bool]]]
 
     Rows lie end to end in one sequence; position ids that start again at 0 keep them from seeing each other. The head
     runs only where a supervised token is predicted, so memory goes with the answers, not with the vocabulary times
-    everything.
+    everything. Where an adapter stands before each row, or looks at all of a sequence, rows go through one by one.
     """
+    if _must_be_apart(model):
+        return [_alone(model, *row) for row in rows]
     place = next(model.parameters()).device
     ids = [token for row, _ in rows for token in row]
     positions = [position for row, _ in rows for position in range(len(row))]
@@ -75,3 +77,21 @@ def likelihoods(model: Any, rows: Sequence[tuple[Sequence[int], Sequence[bool]]]
     nats = cross_entropy(logits, wanted, reduction="none").split(counts)
     right = (logits.argmax(-1) == wanted).split(counts)
     return [Likelihood(float(some.sum()), len(some), int(good.sum())) for some, good in zip(nats, right, strict=True)]
+
+
+def _must_be_apart(model: Any) -> bool:
+    config = getattr(model, "active_peft_config", None)
+    return config is not None and (config.is_prompt_learning or config.is_adaption_prompt)
+
+
+def _alone(model: Any, ids: Sequence[int], supervised: Sequence[bool]) -> Likelihood:
+    place = next(model.parameters()).device
+    targets = [index for index in range(1, len(ids)) if supervised[index]]
+    if not targets:
+        return Likelihood(0.0, 0, 0)
+    # virtual tokens have logits too, before those of the row
+    logits = model(input_ids=torch.tensor([list(ids)], device=place), use_cache=False).logits[0, -len(ids) :]
+    wanted = torch.tensor([ids[index] for index in targets], device=place)
+    logits = logits[torch.tensor(targets, device=place) - 1].float()
+    nats = cross_entropy(logits, wanted, reduction="sum")
+    return Likelihood(float(nats), len(targets), int((logits.argmax(-1) == wanted).sum()))

@@ -56,11 +56,13 @@ def load_base(
     dtype: str,
     quantization: QuantizationSpec | None = None,
     labels: Sequence[str] | None = None,
+    trained: bool = False,
 ) -> Any:
     """The base with its weights in `dtype` (fp32, bf16, fp16), quantised if asked, on `device()`.
 
-    labels: of a model that classifies instead of writing: its head, one output a label, starts at random.
-    Raises: ModelError: the weights cannot be loaded, with the library's own words.
+    labels: of a model that classifies instead of writing: its head, one output a label, starts at random. trained: the
+    folder holds a model that was trained whole, with its head.
+    Raises: ModelError: the weights cannot be loaded, with the library's own words, or lack a tensor.
     """
     kind: Any = AutoModelForCausalLM if labels is None else AutoModelForSequenceClassification
     place = device()
@@ -69,12 +71,15 @@ def load_base(
         options["quantization_config"] = quantization_config(quantization, _compute_dtype(dtype))
     if labels is not None:
         options |= {"id2label": dict(enumerate(labels)), "label2id": {name: at for at, name in enumerate(labels)}}
+    options |= {"local_files_only": True, "use_safetensors": True, "trust_remote_code": False}
     try:
-        return kind.from_pretrained(
-            folder, dtype=DTYPES[dtype], local_files_only=True, use_safetensors=True, trust_remote_code=False, **options
-        )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        model, found = kind.from_pretrained(folder, dtype=DTYPES[dtype], output_loading_info=True, **options)
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         raise ModelError(f"The model in {folder} cannot be loaded: {_first_line(error)}") from error
+    missing = sorted(found["missing_keys"])
+    if missing and (trained or labels is None):  # transformers would start them at random
+        raise ModelError(f"The weights in {folder} lack {len(missing)} tensors, such as {missing[0]}. Get them again.")
+    return model
 
 
 def record_origin(folder: Path, base: Path, name: str, template: Template, **facts: Any) -> None:

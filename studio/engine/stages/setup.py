@@ -10,6 +10,8 @@ from typing import Any
 import torch
 
 from studio.engine.methods import Tuning
+from studio.engine.methods.tuning import put_state
+from studio.engine.rewards import Judge
 from studio.engine.rows import Rows
 from studio.events import Emit
 from studio.hardware import Choice
@@ -22,7 +24,8 @@ class Setup:
     """Everything that a trainer is made of.
 
     model: with the method on it. rows: as the stage's own `rows` made them. checkpoints: where they are written.
-    choices: what each "auto" became. code: a Python file with reward functions that somebody named in the shell.
+    choices: what each "auto" became. code: a Python file with a reward function that somebody named in the shell.
+    judge: a trained reward model.
     """
 
     spec: TrainSpec
@@ -37,6 +40,7 @@ class Setup:
     callbacks: Sequence[Any]
     emit: Emit
     code: Path | None = None
+    judge: Judge | None = None
 
 
 def arguments(setup: Setup) -> dict[str, Any]:
@@ -63,15 +67,15 @@ def arguments(setup: Setup) -> dict[str, Any]:
         "seed": training.seed,
         "data_seed": spec.data.seed,
         "train_sampling_strategy": "random" if spec.data.shuffle else "sequential",
-        "eval_strategy": "no" if setup.rows.held is None else ("steps" if spec.evaluation.steps else "epoch"),
-        "eval_steps": spec.evaluation.steps,
+        "eval_strategy": "no",  # Watcher asks for validations
         "save_strategy": "steps",
         "save_steps": training.save_steps,
         "save_total_limit": None,  # Keeper rotates
         "logging_steps": 1,
         "logging_nan_inf_filter": False,  # else a NaN step is logged as 0.0
         "disable_tqdm": True,
-        "report_to": "none",
+        "report_to": list(training.report_to) or "none",
+        "run_name": setup.checkpoints.parent.name,
         "dataloader_num_workers": 0,
     } | dict(spec.trainer)
 
@@ -87,10 +91,16 @@ def tuned(trainer: type, tuning: Tuning) -> type:
 
         def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **options: Any) -> Any:
             usual: Callable[..., Any] = super().compute_loss
-            if tuning.loss is None or not model.training:
+            if tuning.loss is None or return_outputs or not model.training:
                 return usual(model, inputs, return_outputs=return_outputs, **options)
-            loss, outputs = tuning.loss(lambda m, i: usual(m, i, return_outputs=True, **options), model, inputs)
-            return (loss, outputs) if return_outputs else loss
+            # where the loss is divided by all items of a step, the trainer leaves a mean over one batch to us
+            counted = options.get("num_items_in_batch") is not None
+            share = 1 / self.current_gradient_accumulation_steps if counted else 1.0
+            return tuning.loss(lambda m, i: usual(m, i, **options), model, inputs, share)
+
+        def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+            if not put_state(tuning, self.model, Path(resume_from_checkpoint)):
+                super()._load_from_checkpoint(resume_from_checkpoint, model=model)
 
     Tuned.__name__ = trainer.__name__
     return Tuned

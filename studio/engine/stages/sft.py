@@ -5,8 +5,15 @@ Not here: the story around it (studio.engine.train), and how the rows were made 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import Trainer
 from trl import SFTConfig, SFTTrainer
 
+from studio.engine.rows import TASKS
 from studio.engine.stages.setup import Setup, arguments, train_in_fp32, tuned
 from studio.specs import ability
 
@@ -21,14 +28,17 @@ def sft_trainer(setup: Setup) -> SFTTrainer:
     own = {
         "neftune_noise_alpha": stage.neftune_noise_alpha,
         "label_smoothing_factor": stage.label_smoothing,
-        "loss_type": "chunked_nll" if setup.tuning.fused_loss and not stage.label_smoothing else "nll",
         "packing": stage.packing,
         "padding_free": ability(setup.spec.method).padding_free,
         # rows are cut already; with packing this is the length that several rows fill
         "max_length": data.max_length if stage.packing else None,
         "eval_packing": False,
     }
-    trainer = tuned(SFTTrainer, setup.tuning)(
+    with_tasks = TASKS in setup.rows.train.column_names
+    if with_tasks:
+        own["remove_unused_columns"] = False
+    whole = not setup.tuning.fused_loss or stage.label_smoothing > 0
+    trainer = tuned(_WholeLogits if whole else SFTTrainer, setup.tuning)(
         model=setup.model,
         args=SFTConfig(**{**own, **arguments(setup)}),
         train_dataset=setup.rows.train,
@@ -36,5 +46,40 @@ def sft_trainer(setup: Setup) -> SFTTrainer:
         processing_class=setup.tokenizer,
         callbacks=list(setup.callbacks),
     )
+    if with_tasks:
+        trainer.data_collator = _WithTasks(trainer.data_collator)
     train_in_fp32(trainer.model)
     return trainer
+
+
+class _WholeLogits(SFTTrainer):
+    """An SFTTrainer whose loss is the model's own.
+
+    trl (1.16) multiplies the hidden states by the weights of the head, whatever `loss_type` says. Where a method works
+    on what the model returns, or on the head itself, which trl refuses, that is not the model's answer.
+    """
+
+    def __init__(self, model: Any, **options: Any):
+        model.get_output_embeddings = lambda: None  # which trl looks at for an adapter
+        try:
+            super().__init__(model=model, **options)
+        finally:
+            del model.get_output_embeddings
+
+    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **options: Any) -> Any:
+        if self.model.training:
+            ids = inputs.get("attention_mask", inputs["input_ids"])
+            self._total_train_tokens += int(ids.sum()) if "attention_mask" in inputs else ids.numel()
+        mode = "train" if self.model.training else "eval"
+        self._metrics[mode]["num_tokens"] = [self._total_train_tokens]
+        return Trainer.compute_loss(self, model, inputs, return_outputs=return_outputs, **options)
+
+
+@dataclass(frozen=True)
+class _WithTasks:
+    """The usual batch, and the number of each row's dataset."""
+
+    usual: Callable[[list[dict[str, Any]]], dict[str, Any]]
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        return self.usual(rows) | {TASKS: torch.tensor([row[TASKS] for row in rows])}

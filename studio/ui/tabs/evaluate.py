@@ -18,7 +18,7 @@ from studio.errors import JobError
 from studio.home import home
 from studio.jobs import folder as folders
 from studio.jobs.monitor import JobView
-from studio.ui import adapters, evaluation_view, job_panel, plots
+from studio.ui import adapters, classification_view, evaluation_view, job_panel, plots
 from studio.ui.job_panel import Panel
 from studio.ui.live_chart import figure_json, still_chart
 from studio.ui.page import AllWidgets, Page, guarded
@@ -117,7 +117,12 @@ def outcome(view: JobView | None, language: str) -> list[Any]:
     scores = evaluation_view.scores(view, language)
     if view is None or view.live:
         return [scores, gr.update(visible=False), "", "", gr.update(visible=False)]
-    rows = evaluation_view.read(folders.find(view.id).predictions)
+    path = folders.find(view.id).predictions
+    if (classified := classification_view.read(path)) is not None:
+        shown = scores + classification_view.labels(classified, language)
+        rows = classification_view.rows(classified, language)
+        return [shown, gr.update(visible=False), "", rows, gr.update(visible=True)]
+    rows = evaluation_view.read(path)
     figure = plots.paired_losses(*evaluation_view.losses(rows), language=language) if len(rows) > 1 else None
     return [
         scores,

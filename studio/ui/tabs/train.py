@@ -18,21 +18,30 @@ from studio.data import registry
 from studio.errors import SpecError
 from studio.hardware import choices, detect
 from studio.jobs import control
-from studio.ui import form, run_panel, run_view
+from studio.ui import form, method_view, run_panel, run_view
 from studio.ui.page import AllWidgets, Page, guarded
 from studio.ui.texts import language, t
 
 FIRST_PRESET = "identity"
+QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 
 
 @dataclass(frozen=True)
 class Widgets:
-    """form: the widget of each field by dotted path. start: the tab's one primary act. panel: the run's side."""
+    """form: the widget of each field by its key. start: the tab's one primary act. panel: the run's side.
+
+    method and stage: what stands beside the choice of each. count: what trains, in numbers. replaced: the quantisation
+    that the form turned off, to turn it on again.
+    """
 
     form: form.Widgets
     preset: gr.Dropdown
     try_it: gr.Button
     machine: gr.HTML
+    method: gr.HTML
+    stage: gr.HTML
+    count: gr.HTML
+    replaced: gr.State
     problem: gr.HTML
     start: gr.Button
     yaml: gr.Textbox
@@ -45,6 +54,16 @@ class Widgets:
         """The id of the shown run."""
         return self.panel.run
 
+    @property
+    def fields(self) -> list[gr.components.Component]:
+        """The form's widgets, in the order in which it is read and written."""
+        return list(self.form.values())
+
+    @property
+    def told(self) -> list[gr.components.Component]:
+        """What is said about a form that is right."""
+        return [self.yaml, self.command, self.machine, self.method, self.stage, self.count]
+
 
 def build(page: Page) -> Widgets:
     """Lay the tab out: what to train on the left, the run on the right; one below the other on a narrow screen."""
@@ -52,16 +71,17 @@ def build(page: Page) -> Widgets:
     with gr.Row(elem_classes="columns"):
         with gr.Column(scale=5, min_width=320):
             _build_presets(made)
-            fields = form.build_front()
+            fields = form.build_front(lambda section: made.update({section: _build_note(section)}))
             with gr.Column(elem_classes="always-in-sight"):
                 made["problem"] = gr.HTML("", elem_id="train-problem")
+                made["count"] = gr.HTML(method_view.no_count(), elem_id="train-count", min_height=22)
                 made["start"] = gr.Button(t("train.start"), variant="primary", elem_id="train-start")
             made["machine"] = gr.HTML("", elem_id="train-machine")
             fields |= form.build_folded()
             _build_yaml(made)
         with gr.Column(scale=6, min_width=320):
             made["panel"] = run_panel.build(page)
-    return Widgets(form=form.in_order(fields), **made)
+    return Widgets(form=form.in_order(fields), replaced=gr.State(""), **made)
 
 
 def wire(page: Page, all: AllWidgets) -> None:
@@ -78,9 +98,12 @@ def wire(page: Page, all: AllWidgets) -> None:
 def _build_presets(made: dict[str, Any]) -> None:
     with gr.Row(elem_classes="actions"):
         made["try_it"] = gr.Button(t("train.try_it"), elem_id="train-try", min_width=250)
-        made["preset"] = gr.Dropdown(
-            presets.names(), value=None, label=t("train.preset"), elem_id="train-preset", min_width=160
-        )
+        known = [(f"{name} · {what}", name) for name, what in presets.described().items()]
+        made["preset"] = gr.Dropdown(known, value=None, label=t("train.preset"), elem_id="train-preset", min_width=160)
+
+
+def _build_note(section: str) -> gr.HTML:
+    return gr.HTML("", elem_id=f"train-{section}", elem_classes="beside")
 
 
 def _build_yaml(made: dict[str, Any]) -> None:
@@ -110,47 +133,116 @@ def _build_yaml(made: dict[str, Any]) -> None:
 # --- the form
 
 
-def _wire_form(page: Page, widgets: Widgets) -> None:
-    fields = list(widgets.form.values())
-    quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    describing: dict[str, Any] = {
+def describing(widgets: Widgets) -> dict[str, Any]:
+    """An event, but for its name, that says what is to be said about the form."""
+    return {
         "fn": guarded(describe),
-        "inputs": fields,
-        "outputs": [widgets.problem, widgets.yaml, widgets.command, widgets.machine],
+        "inputs": [*widgets.fields, widgets.replaced],
+        "outputs": [widgets.problem, *widgets.told],
         "preprocess": False,
-        "trigger_mode": "always_last",
         "concurrency_limit": None,
-        **quiet,
+        **QUIET,
     }
-    gr.on([field.input for field in widgets.form.values()], **describing, api_name="train_describe")
+
+
+def _wire_form(page: Page, widgets: Widgets) -> None:
+    describe_it = {**describing(widgets), "trigger_mode": "always_last"}
+    kinds = {f"{section}.kind" for section in specs.UNIONS}
+    gr.on(
+        [_changed_by_hand(widget) for key, widget in widgets.form.items() if key not in kinds],
+        **describe_it,
+        api_name="train_describe",
+    )
+    filled = [*widgets.fields, widgets.replaced]
     loaded = [
-        widgets.preset.input(guarded(_from_preset), widgets.preset, fields, api_name="train_preset", **quiet),
-        widgets.load_yaml.click(guarded(_from_yaml), widgets.yaml, fields, api_name="train_load_yaml", **quiet),
+        *_wire_kinds(widgets),
+        widgets.preset.select(guarded(_from_preset), widgets.preset, filled, api_name="train_preset", **QUIET),
+        widgets.load_yaml.click(guarded(_from_yaml), widgets.yaml, filled, api_name="train_load_yaml", **QUIET),
     ]
     for number, event in enumerate(loaded):
-        event.success(**describing, api_name=f"train_described_{number}")
+        event.success(**describe_it, api_name=f"train_described_{number}")
     named = [widgets.form[path] for path in form.NAMED_ELSEWHERE]
-    page.tabs["train"].select(guarded(_choices), named, named, preprocess=False, api_name="train_choices", **quiet)
-    page.on_load(_first_look, None, [*named, widgets.yaml, widgets.command, widgets.machine])
+    page.tabs["train"].select(guarded(_choices), named, named, preprocess=False, api_name="train_choices", **QUIET)
+    page.on_load(_first_look, None, [*named, *widgets.told])
+
+
+def _changed_by_hand(widget: Any) -> Any:
+    """The event of it. gradio 6.31's Dropdown tells one choice twice as `input`, and once as `select`."""
+    once = isinstance(widget, gr.Dropdown) and not widget.multiselect
+    return widget.select if once else widget.input
+
+
+def _wire_kinds(widgets: Widgets) -> Iterator[Any]:
+    """Another method or stage brings its own fields, with its defaults."""
+    quantised, method, stage = (widgets.form[key] for key in ("quantization.kind", "method.kind", "stage.kind"))
+    of_method = [widgets.form[key] for key in form.switched("method", None)]
+    of_stage = [widgets.form[key] for key in form.switched("stage", None)]
+    held = [quantised, widgets.replaced]
+    yield method.select(
+        guarded(_other_method), [method, *held], [*of_method, *held, widgets.method], api_name="train_method", **QUIET
+    )
+    yield stage.select(guarded(_other_stage), stage, [*of_stage, widgets.stage], api_name="train_stage", **QUIET)
+
+
+def _other_method(kind: str | None, quantised: str, replaced: str, request: gr.Request) -> list[Any]:
+    """The fields of a method. Where it cannot train on the chosen quantisation, that is turned off until one can."""
+    method = specs.kinds("method").get(kind or "")
+    if method is None:
+        return [*form.switched("method", None).values(), gr.skip(), gr.skip(), ""]
+    wanted = replaced or quantised
+    held = ["none", wanted] if not _can_train_on(method(), wanted) else [wanted, ""]
+    said = method_view.method(method(), language(request), unquantised=bool(held[1]))
+    return [*form.switched("method", kind).values(), *held, said]
+
+
+def _other_stage(kind: str | None, request: gr.Request) -> list[Any]:
+    stage = specs.kinds("stage").get(kind or "")
+    return [*form.switched("stage", kind).values(), method_view.stage(stage(), language(request)) if stage else ""]
+
+
+def _can_train_on(method: specs.Method, quantised: str) -> bool:
+    can = specs.ability(method)
+    return {"nf4": can.nf4, "fp4": can.nf4, "int8": can.int8}.get(quantised, True)
 
 
 def describe(request: gr.Request, *values: Any) -> list[Any]:
-    """What is wrong with the form, or its YAML, its command, and what "auto" becomes."""
+    """What is wrong with the form, or its YAML, its command, what "auto" becomes, and what trains.
+
+    values: those of the form's widgets, and the quantisation that the form turned off, or "".
+    """
+    *fields, replaced = values
     try:
-        return ["", *_told(form.read(values), request)]
+        spec = form.read(fields)
     except SpecError as error:
-        return [run_panel.problem(form.explained(error, language(request))), gr.skip(), gr.skip(), gr.skip()]
+        return [_problem(error, request), *[gr.skip()] * 5, method_view.no_count()]
+    try:
+        return ["", *_told(spec, request, replaced), method_view.counted(spec, language(request), _count)]
+    except SpecError as error:
+        return [_problem(error, request), *_told(spec, request, replaced), method_view.no_count()]
 
 
-def _told(spec: specs.TrainSpec, request: gr.Request) -> list[str]:
-    hardware = detect()
-    auto = run_view.machine(hardware, choices(spec, hardware), language(request))
-    return [specs.dump(spec, only_changes=True), command(spec), auto]
+def _problem(error: SpecError, request: gr.Request) -> str:
+    return run_panel.problem(form.explained(error, language(request)))
+
+
+def _told(spec: specs.TrainSpec, request: gr.Request, replaced: str = "") -> list[str]:
+    """All of Widgets.told but the count."""
+    hardware, words = detect(), language(request)
+    auto = run_view.machine(hardware, choices(spec, hardware), words)
+    method = method_view.method(spec.method, words, unquantised=bool(replaced) and spec.quantization.kind == "none")
+    return [specs.dump(spec, only_changes=True), command(spec), auto, method, method_view.stage(spec.stage, words)]
+
+
+def _count(spec: specs.TrainSpec) -> Any:
+    from studio.engine.counting import count  # not before the page stands, which it would hold up
+
+    return count(spec)
 
 
 def _first_look(request: gr.Request) -> list[Any]:
     spec = specs.TrainSpec()
-    return [*_choices(list(spec.data.datasets), spec.template.name), *_told(spec, request)]
+    counted = method_view.counted(spec, language(request), _count)
+    return [*_choices(list(spec.data.datasets), spec.template.name), *_told(spec, request), counted]
 
 
 def _choices(datasets: list[str] | None, template: str | None) -> list[Any]:
@@ -171,16 +263,16 @@ def _template_names() -> list[str]:
 
 
 def _from_preset(name: str | None) -> list[Any]:
-    return _written(from_preset(name) if name else specs.TrainSpec())
+    return [*_written(from_preset(name) if name else specs.TrainSpec()), ""]
 
 
 def _from_yaml(text: str | None) -> list[Any]:
-    return _written(specs.parse(specs.TrainSpec, specs.read_yaml(text or "{}", "YAML")))
+    return [*_written(specs.parse(specs.TrainSpec, specs.read_yaml(text or "{}", "YAML"))), ""]
 
 
 def _written(spec: specs.TrainSpec) -> list[Any]:
     """Updates that show the spec, with its datasets and template among the choices."""
-    updates = dict(zip((field.path for field in form.fields()), form.write(spec), strict=True))
+    updates = dict(zip((field.key for field in form.fields()), form.write(spec), strict=True))
     for path, update in zip(form.NAMED_ELSEWHERE, _choices(list(spec.data.datasets), spec.template.name), strict=True):
         updates[path] |= update
     return list(updates.values())
@@ -200,9 +292,8 @@ def command(spec: specs.TrainSpec) -> str:
 
 
 def _wire_start(page: Page, widgets: Widgets) -> None:
-    fields = list(widgets.form.values())
     changed = [widgets.problem, *widgets.panel.refreshed]
-    quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "trigger_mode": "once"}
+    once: dict[str, Any] = {**QUIET, "trigger_mode": "once"}
 
     def start(request: gr.Request, *values: Any) -> Iterator[list[Any]]:
         yield from run_panel.attempt(
@@ -211,11 +302,12 @@ def _wire_start(page: Page, widgets: Widgets) -> None:
 
     def try_it(request: gr.Request) -> Iterator[list[Any]]:
         spec = from_preset(FIRST_PRESET)
+        counted = method_view.counted(spec, language(request), _count)
         for update in run_panel.attempt(lambda: control.submit(spec, executor=page.executor).id, page, request):
-            yield [*_written(spec), *_told(spec, request), *update]
+            yield [*_written(spec), "", *_told(spec, request), counted, *update]
 
-    told = [widgets.yaml, widgets.command, widgets.machine]
-    started = widgets.start.click(guarded(start), fields, changed, preprocess=False, api_name="train_start", **quiet)
-    tried = widgets.try_it.click(guarded(try_it), None, [*fields, *told, *changed], api_name="train_try", **quiet)
+    fields, filled = widgets.fields, [*widgets.fields, widgets.replaced, *widgets.told]
+    started = widgets.start.click(guarded(start), fields, changed, preprocess=False, api_name="train_start", **once)
+    tried = widgets.try_it.click(guarded(try_it), None, [*filled, *changed], api_name="train_try", **once)
     for event in (started, tried):
         event.success(None, widgets.run, None, js=run_panel.WRITE_AND_SHOW_RUN, api_visibility="private")

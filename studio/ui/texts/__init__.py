@@ -1,13 +1,14 @@
 """What the page says, in English and Chinese: `t` for what the browser renders, `say` for what Python composes.
 
 Texts live in en/NAME.yaml and zh/NAME.yaml, one file per tab; a nested key `state: {running: …}` in train.yaml is read
-as `train.state.running`. Labels and help of a spec's fields are `spec.PATH.label` and `spec.PATH.help`: English help is
-the field's docstring, so it exists once. Not here: what a StudioError says (the same text as in the shell).
+as `train.state.running`. Labels and help of a spec's fields are `spec.PATH.label` and `spec.PATH.help`, those of a kind
+of method or stage `spec.SECTION.kinds.KIND.label`: English help is the docstring, so it exists once. Not here: what a
+StudioError says (the same text as in the shell).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import yaml
 from gradio.i18n import I18nData
 from pydantic import BaseModel
 
+from studio import specs
 from studio.errors import unknown
 from studio.specs import AuditSpec, EvaluateSpec, ExportSpec, Sampling, TrainSpec
 
@@ -72,20 +74,32 @@ def table(name: str) -> Mapping[str, str]:
 
 
 def _spec_texts() -> Iterator[tuple[str, str]]:
-    """English label and help of every field and section, from the names and docstrings in studio.specs."""
+    """English label and help of every field, section and kind, from the names and docstrings in studio.specs."""
     for section, info in TrainSpec.model_fields.items():
-        yield f"spec.{section}.label", humanised(section)
-        yield f"spec.{section}.help", info.description or ""
-        kind: Any = type(info.default)
-        if issubclass(kind, BaseModel):
+        yield from _told(f"spec.{section}", section, info.description)
+        for kind in _classes(section):
             for field, inner in kind.model_fields.items():
-                yield f"spec.{section}.{field}.label", humanised(field)
-                yield f"spec.{section}.{field}.help", inner.description or ""
+                yield from _told(f"spec.{section}.{field}", field, inner.description)
+    for section in specs.UNIONS:
+        for name, kind in specs.kinds(section).items():
+            yield from _told(f"spec.{section}.kinds.{name}", name, specs.described(kind))
     flat = {"evaluate_spec": EvaluateSpec, "export_spec": ExportSpec, "audit_spec": AuditSpec, "sampling": Sampling}
     for prefix, kind in flat.items():
         for field, info in kind.model_fields.items():
-            yield f"{prefix}.{field}.label", humanised(field)
-            yield f"{prefix}.{field}.help", info.description or ""
+            yield from _told(f"{prefix}.{field}", field, info.description)
+
+
+def _told(key: str, name: str, help: str | None) -> Iterator[tuple[str, str]]:
+    yield f"{key}.label", humanised(name)
+    yield f"{key}.help", help or ""
+
+
+def _classes(section: str) -> Iterable[type[BaseModel]]:
+    """The classes whose fields a section of TrainSpec can have."""
+    if section in specs.UNIONS:
+        return specs.kinds(section).values()
+    annotation = TrainSpec.model_fields[section].annotation
+    return [annotation] if isinstance(annotation, type) and issubclass(annotation, BaseModel) else []
 
 
 def humanised(name: str) -> str:

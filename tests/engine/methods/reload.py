@@ -1,0 +1,120 @@
+"""A process of its own that knows torch, transformers and PEFT, and nothing of the studio: loads what a run left.
+
+It reads one JSON object a line from stdin and answers with one a line. A method of the studio's own has to be known to
+PEFT before it can load it, so the request may name the module that registers it. Not here: what the answers must be.
+"""
+
+import importlib
+import json
+import sys
+
+import torch
+from peft import PeftModel
+from safetensors.torch import save_file
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+FAILURES = (RuntimeError, ValueError, TypeError, AttributeError, LookupError, AssertionError, OSError)
+QUANTISED = {
+    "none": None,
+    "nf4": BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    ),
+    "int8": BitsAndBytesConfig(load_in_8bit=True),
+}
+
+
+def plain(folder, quantization):
+    options = {"quantization_config": QUANTISED[quantization]} if QUANTISED[quantization] else {}
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **options)
+    for module in model.modules():
+        # the kernels that training used; those for inference round otherwise
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+    return model.eval()
+
+
+def opened(asked):
+    if asked["whole"]:
+        return plain(asked["folder"], "none")
+    return PeftModel.from_pretrained(plain(asked["base"], asked["quantization"]), asked["folder"]).eval()
+
+
+@torch.no_grad()
+def logits(model, ids, **options):
+    return model(input_ids=torch.tensor([ids]), attention_mask=torch.ones(1, len(ids)), **options).logits[0].float()
+
+
+@torch.no_grad()
+def greedy(model, ids, count, **options):
+    """By transformers' own loop."""
+    prompt = torch.tensor([ids])
+    model.generation_config.eos_token_id = None
+    said = model.generate(
+        input_ids=prompt,
+        attention_mask=torch.ones_like(prompt),
+        max_new_tokens=count,
+        do_sample=False,
+        repetition_penalty=1.0,
+        **options,
+    )
+    return said[0, len(ids) :].tolist()
+
+
+def difference(one, other):
+    return float((one - other).abs().max() / other.abs().max().clamp(min=1.0))
+
+
+@torch.no_grad()
+def mixed(model, asked, ids):
+    """How far two adapters and the base in one batch are from the same three one by one."""
+    model.load_adapter(asked["folder"], "other")
+    generator = torch.Generator().manual_seed(0)
+    for name, tensor in model.named_parameters():
+        if ".other" in name:
+            tensor.add_(torch.randn(tensor.shape, generator=generator) * 0.1)
+    alone = []
+    for name in ("default", "other"):
+        model.set_adapter(name)
+        alone.append(logits(model, ids))
+    with model.disable_adapter():
+        alone.append(logits(model, ids))
+    rows = torch.tensor([ids] * 3)
+    names = ["default", "other", "__base__"]
+    together = model(input_ids=rows, attention_mask=torch.ones_like(rows), adapter_names=names).logits.float()
+    if min(difference(alone[0], alone[1]), difference(alone[0], alone[2])) < 1e-2:
+        raise ValueError("they answer too much alike to be told apart")
+    return max(difference(together[row], alone[row]) for row in range(3))
+
+
+def attempt(action):
+    """What an action measures, or why it cannot: this process outlives whatever goes wrong in one request."""
+    try:
+        return action(), None
+    except FAILURES as error:
+        return None, f"{type(error).__name__}: {error}".splitlines()[0][:300]
+
+
+def answer(asked):
+    ids, options = asked["ids"], {"task_ids": torch.tensor([0])} if asked["tasks"] else {}
+    if asked["register"]:
+        importlib.import_module(asked["register"])
+    model = opened(asked)
+    said = logits(model, ids, **options)
+    save_file({"logits": said.contiguous()}, asked["out"])
+    found = {"tokens": greedy(model, ids, asked["count"], **options)}
+    if "mixed" in asked["checks"]:
+        found["mixed"] = attempt(lambda: mixed(model, asked, ids))
+        model = opened(asked)
+    if "merge" in asked["checks"] and not asked["whole"]:
+        found["merge"] = attempt(lambda: difference(logits(model.merge_and_unload(), ids), said))
+    return found
+
+
+if __name__ == "__main__":
+    stdout, sys.stdout = sys.stdout, sys.stderr  # whatever the libraries print
+    for line in sys.stdin:
+        found, fault = attempt(lambda line=line: answer(json.loads(line)))
+        print(json.dumps({"fault": fault} if fault else found), file=stdout, flush=True)
