@@ -199,6 +199,24 @@ def run_limited(command: list[str], limit_s: float) -> None:
             process.wait()
 
 
+def pytest_runs(given: list[str], *, browser: bool) -> list[list[str]]:
+    """The arguments of one pytest after the other.
+
+    Without any of the user's, the tests run on several cores, file by file, and those in a browser after them one by
+    one: a page that waits for its turn on a busy machine looks like one that hangs.
+    """
+    if given:
+        return [pytest_arguments(given, browser=browser)]
+    side_by_side = ["-n", str(processes()), "--dist", "loadfile"]
+    runs = [[*pytest_arguments([], browser=False), *side_by_side]]
+    return [*runs, ["-m", f"({DEFAULT_TESTS}) and browser"]] if browser else runs
+
+
+def processes() -> int:
+    """How many test processes: one a core, but each takes up to 2 GiB."""
+    return min(os.cpu_count() or 1, 4)
+
+
 def pytest_arguments(given: list[str], *, browser: bool) -> list[str]:
     """The given arguments, with the default choice of markers unless they hold one, and without browser tests if so."""
     rest, chosen = list(given), DEFAULT_TESTS
@@ -219,7 +237,7 @@ def test(given: list[str], *, browser: bool) -> int:
         [python, "-m", "ruff", "check", "."],
         [python, "-m", "ruff", "format", "--check", "."],
         [str(python_in(VENV).with_name("lint-imports"))],
-        [python, "-m", "pytest", *pytest_arguments(given, browser=chromium is not None)],
+        *([python, "-m", "pytest", *run] for run in pytest_runs(given, browser=chromium is not None)),
     ]
     statuses = {}
     for check in checks:

@@ -9,6 +9,8 @@ from hypothesis import HealthCheck, settings
 from studio.hardware import thread_environment
 
 os.environ.update(thread_environment())  # before torch is imported: workers run beside the tests on the same cores
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # every core has a test of its own
 
 # the same examples each time, so that a red run is red again; HYPOTHESIS_PROFILE=explore looks for new ones
 settings.register_profile("same", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])

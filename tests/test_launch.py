@@ -133,6 +133,14 @@ def test_the_choice_of_tests_follows_the_arguments(given, browser, expected):
     assert launch.pytest_arguments(given, browser=browser) == expected
 
 
+def test_without_arguments_the_tests_in_a_browser_run_alone_after_the_others():
+    first, second = launch.pytest_runs([], browser=True)
+    assert first[:2] == ["-m", "(not gpu and not slow) and not browser"] and "-n" in first
+    assert second == ["-m", "(not gpu and not slow) and browser"]
+    assert launch.pytest_runs([], browser=False) == [first]
+    assert launch.pytest_runs(["-q"], browser=True) == [["-m", "not gpu and not slow", "-q"]]
+
+
 def test_arguments_of_pytest_pass_through():
     options, rest = launch.parsed(["test", "--no-browser-tests", "-q", "tests/test_home.py", "-k", "a or b"])
     assert options.no_browser_tests

@@ -88,7 +88,11 @@ def _report(view: JobView, folder: JobFolder, state: str) -> Iterator[str]:
     if state == "stopped":
         yield f"{view.id} is stopped. Go on: studio jobs resume {view.id}"
     elif view.kind == "train":
-        yield f"{view.id} is finished. Talk to it: studio chat --adapter {view.id}"
+        stage = ((view.spec or {}).get("stage") or {}).get("kind")
+        following = (
+            "Measure it: studio evaluate" if stage in ("classify", "reward") else "Talk to it: studio chat --adapter"
+        )
+        yield f"{view.id} is finished. {following} {view.id}"
     elif view.kind == "evaluate":
         scores = {measured.subject: measured.scores for measured in view.measured}
         for name in dict.fromkeys(name for each in scores.values() for name in each):

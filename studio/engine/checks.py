@@ -24,7 +24,6 @@ Choices = Mapping[str, Choice]
 REPORTERS = {"tensorboard": ("tensorboard", "tensorboardX"), "trackio": ("trackio",), "wandb": ("wandb",)}
 REPORTERS |= {"mlflow": ("mlflow",)}
 """Modules of which one must be there to report to each."""
-NEED_KWARGS = ("cosine_with_min_lr", "warmup_stable_decay")
 
 
 @dataclass(frozen=True)

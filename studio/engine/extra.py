@@ -68,6 +68,7 @@ DEVICES = "is for several devices, which whatever starts the run sets up."
 RESUME = "would make a resumed run differ from an uninterrupted one. Leave it out."
 EACH_STEP = "cannot be changed: each step is told once, as it was. Leave it out."
 ROWS = "cannot be changed: the rows are written and tokenised by data and template. Leave it out."
+APART = "cannot be changed: only so are rows of one sequence kept apart. Leave it out."
 REFUSED: Mapping[str, str] = {
     "output_dir": "is the run's own folder. Leave it out.",
     "trackio_space_id": SENDS,
@@ -97,6 +98,8 @@ REFUSED: Mapping[str, str] = {
     "eos_token": ROWS,
     "pad_token": ROWS,
     "eval_packing": ROWS,
+    "packing_strategy": APART,
+    "padding_free": APART,
 }
 FAMILIES: Mapping[str, str] = {
     "push_to_hub": SENDS,

@@ -152,7 +152,7 @@ def with_adapter(model: Any, folder: Path, name: str = ADAPTER) -> Any:
             wrapped = kind(model, config, adapter_name=name)
         with _base_untouched(wrapped):
             loaded = wrapped.load_adapter(str(folder), name, is_trainable=False)
-            _check_whole(wrapped, name, tensors, loaded)
+            check_whole(wrapped, name, tensors, loaded)
     except (RuntimeError, ValueError, LookupError, TypeError, AttributeError, OSError, SafetensorError) as error:
         if wrapped is model and name in model.peft_config:
             model.delete_adapter(name)  # tensors that did fit have been loaded, and would answer
@@ -198,7 +198,7 @@ def _check_numbers(tensors: dict[str, torch.Tensor]) -> None:
             raise ValueError(f"{key} holds values that are not numbers")
 
 
-def _check_whole(model: Any, name: str, tensors: dict[str, torch.Tensor], loaded: Any) -> None:
+def check_whole(model: Any, name: str, tensors: dict[str, torch.Tensor], loaded: Any) -> None:
     """PEFT loads an adapter that lacks tensors, or has those of another, without a word."""
     wanted = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
     missing = sorted(wanted.keys() - tensors.keys())  # loaded.missing_keys also names parts that layers share

@@ -18,7 +18,7 @@ from datasets import Dataset
 from studio.data.example import Example
 from studio.data.labels import labels_of
 from studio.data.selection import HELD, LEFT, TESTED, TRAINED, Part, select
-from studio.engine.rows import Counts, Rows
+from studio.engine.rows import Counts, Rows, mix
 from studio.errors import DataError
 from studio.events import Emit, Phase
 from studio.specs import DataSpec, TrainSpec
@@ -71,6 +71,7 @@ def labelled(
             f"Not one of {total} rows fits into data.max_length = {spec.data.max_length}. "
             "Raise it, or choose another data.truncation."
         )
+    train = mix(spec.data, train, counts)
     hashes = {part.dataset.name: part.dataset.sha256 for part in parts}
     told = [sentence for part in parts for sentence in part.unlearned_told()]
     return Rows(train, held, hashes, counts, [*told, *_told(spec, used, counts)], tested=tested)
@@ -125,7 +126,6 @@ def _add(
     for side, found in rows.items():
         files.add(side, found)
         setattr(counts, _COUNTED[side], getattr(counts, _COUNTED[side]) + len(found))
-    counts.mixed = counts.trained
 
 
 def _counts(part: Part) -> Counts:

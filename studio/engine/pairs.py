@@ -20,7 +20,7 @@ import pyarrow as pa
 from datasets import Dataset
 
 from studio.data.example import Example, Message
-from studio.data.selection import HELD, TRAINED, Part, select
+from studio.data.selection import HELD, TESTED, TRAINED, Part, select
 from studio.engine.rows import Counts, Rows, mix
 from studio.errors import DataError, TemplateError
 from studio.events import Emit, Phase
@@ -133,7 +133,8 @@ class _Tokenising:
 
     def add(self, part: Part, stopping: Callable[[], bool]) -> bool:
         """Whether it went through to the end of a dataset."""
-        counts = Counts(part.dataset.rows, faulty=part.faulty, unlearned=part.unlearned.total())
+        unlearned, tested = part.unlearned.total(), part.sides.count(TESTED)
+        counts = Counts(part.dataset.rows, faulty=part.faulty, unlearned=unlearned, tested=tested)
         self.counts[part.dataset.name] = counts
         waiting: deque[_Batch] = deque()
         rows = part.examples()

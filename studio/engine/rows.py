@@ -33,7 +33,7 @@ from studio.templates import Policy, Template, TextTokenizer
 from studio.templates.many import Encoder, batches
 from studio.templates.packed import IGNORED, Packed
 
-__all__ = ["IGNORED", "Counts", "Rows", "examples_of", "policy_of", "prepare"]
+__all__ = ["IGNORED", "Counts", "Rows", "examples_of", "mix", "policy_of", "prepare"]
 
 _SCHEMA = pa.schema({"input_ids": pa.list_(pa.int32()), "labels": pa.list_(pa.int32())})
 _TRAINED, _HELD = "train.arrow", "held.arrow"
@@ -159,10 +159,19 @@ def prepare(
             registry.verify(dataset)
         _tell_found(facts, emit)
     counts = {name: Counts(**values) for name, values in facts["counts"].items()}
-    train = mix(spec.data, Dataset.from_file(str(place / _TRAINED)), counts)
+    train = Dataset.from_file(str(place / _TRAINED))
     held = Dataset.from_file(str(place / _HELD)) if (place / _HELD).is_file() else None
+    if spec.method.kind == "multitask_prompt_tuning":
+        train = _with_tasks(train, [each.trained for each in counts.values()])
+        held = held and _with_tasks(held, [each.held for each in counts.values()])
+    train = mix(spec.data, train, counts)
     hashes = {dataset.name: dataset.sha256 for dataset in datasets}
     return Rows(train, held, hashes, counts, facts["told"], facts["refusal"])
+
+
+def _with_tasks(rows: Dataset, sizes: list[int]) -> Dataset:
+    """Number the rows by their dataset, whose rows lie one after the other."""
+    return rows.add_column(TASKS, np.repeat(np.arange(len(sizes)), sizes))
 
 
 def _made(

@@ -18,7 +18,9 @@ from typing import Any
 import torch
 from peft import MODEL_TYPE_TO_PEFT_MODEL_MAPPING, PeftConfig, PeftModel
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 
+from studio.engine.held import CONFIG, WEIGHTS, check_whole
 from studio.engine.methods.tuning import ADAPTER, Context
 from studio.engine.models.load import check_base, recorded
 from studio.engine.models.resolve import weight_files
@@ -26,7 +28,6 @@ from studio.errors import Fault, ModelError
 from studio.specs import Method, StartSpec, TrainSpec
 from studio.templates import Template
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 WANTED = (CONFIG, "*.safetensors", "*.safetensors.index.json", "studio.json", "config.json")
 """What is copied. A file that could run code is none of it."""
 KINDS: Mapping[str, str] = {
@@ -43,7 +44,6 @@ KINDS: Mapping[str, str] = {
     "MISS": "miss",
     "IA3": "ia3",
     "PROMPT_TUNING": "prompt_tuning",
-    "TRAINABLE_TOKENS": "trainable_tokens",
 }
 """Kinds of method whose outcome can train on, by PEFT's name for it. A mixture of adaptations ends as a plain lora."""
 ALSO = ("full", "ln_tuning", "freeze", "bitfit", "bottleneck")
@@ -140,9 +140,7 @@ def _loaded(model: Any, start: Start, name: str, task: str) -> Any:
     else:
         model = MODEL_TYPE_TO_PEFT_MODEL_MAPPING[task](model, config, adapter_name=name)
     loaded = model.load_adapter(str(start.folder), name, is_trainable=True)
-    for keys, fault in ((loaded.missing_keys, "lacks"), (loaded.unexpected_keys, "has no place for")):
-        if keys:
-            raise ValueError(f"it {fault} {len(keys)} tensors, such as {keys[0]}")
+    check_whole(model, name, load_file(start.folder / WEIGHTS), loaded)
     return model
 
 
@@ -209,7 +207,13 @@ def _damage(path: Path) -> str | None:
 
 def _wrong_method(start: Start, spec: TrainSpec) -> Iterator[Fault]:
     kind = start.kind()
-    if kind is None:
+    if kind == "lora" and start.config().get("trainable_token_indices"):
+        yield Fault(
+            "start.adapters",
+            f"{start.name} has trained tokens beside it, which cannot go on training. Export it merged, and name that "
+            "folder in model.name.",
+        )
+    elif kind is None:
         made = recorded(start.folder, "method") or start.config().get("peft_type", "an unknown method").lower()
         yield Fault(
             "start.adapters",

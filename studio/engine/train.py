@@ -97,9 +97,10 @@ def train(
         context = _context(spec, base, text_tokenizer, rows, task=task)
         set_seed(spec.training.seed)  # a head and an adapter start at random
         weights = earlier[0].folder if earlier and earlier[0].whole else base
-        model = load_base(weights, dtype=choices["model.dtype"].value, quantization=spec.quantization, labels=labels)
+        dtype, whole = choices["model.dtype"].value, weights != base
+        model = load_base(weights, dtype=dtype, quantization=spec.quantization, labels=labels, trained=whole)
         keep_trainable(model)
-        if earlier and weights == base:
+        if earlier and not whole:
             model = go_on(model, earlier, context)
             emit(Note(text=f"Training goes on in {' and '.join(spec.start.adapters)}, which keeps its own shape."))
         else:

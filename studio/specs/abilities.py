@@ -94,6 +94,9 @@ def _starts(spec: TrainSpec) -> Iterable[Fault]:
     ranks = (method.rank, *method.rank_pattern.values())
     if method.init == "orthogonal" and (odd := [rank for rank in ranks if rank % 2]):
         yield Fault("method.rank", f"is {odd[0]} in places, and init orthogonal needs even ranks. Change it by 1.")
+    if "lm_head" in method.target_modules and spec.stage.kind in ("dpo", "kto", "grpo", "rloo"):
+        reason = f"holds lm_head, whose weights the stage {spec.stage.kind} reads past any adapter"
+        yield Fault("method.target_modules", f"{reason}. Leave it out, or name it in method.modules_to_save.")
     if method.split_fused and method.init not in ("default", "gaussian"):
         yield Fault("method.split_fused", f"does not go with init {method.init}. Turn it off, or set init to default.")
 

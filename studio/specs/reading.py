@@ -89,9 +89,7 @@ def changes(spec: Section) -> list[str]:
 
     def flat() -> Iterable[tuple[str, Any]]:
         for name, value in _changed(spec).items():
-            if isinstance(
-                value, dict
-            ):  # a section, whose own mappings stay whole: their names have dots
+            if isinstance(value, dict):  # a section, whose own mappings stay whole: their names have dots
                 yield from ((f"{name}.{field}", inner) for field, inner in value.items())
             else:
                 yield name, value

@@ -70,6 +70,7 @@ def build(*, monitor: Monitor | None = None, executor: Executor = local, client:
                 concurrency_limit=None,
             )
         api.register(page)
+    _without_progress(demo)
     return demo
 
 
@@ -174,6 +175,17 @@ def _named_tabs() -> dict[str, Any]:
 def _build_tab(page: Page, name: str, tab: Any) -> Any:
     with gr.Tab(t(f"common.tab.{name}"), id=name, elem_id=f"tab-{name}") as page.tabs[name]:
         return tab.build(page)
+
+
+def _without_progress(demo: gr.Blocks) -> None:
+    """Keep the browser from noting the progress of events that show none.
+
+    gradio 6.31 notes it at every output that any event ever had, one by one, at each sign of life of each event: that
+    was half of the time in which the page opens, and a part of every look at a run.
+    """
+    for fn in demo.fns.values():
+        if fn.show_progress == "hidden":
+            fn.show_progress_on = ()
 
 
 def _tab_in_address(request: gr.Request) -> Any:

@@ -58,7 +58,7 @@ def rows(found: Predictions, language: str) -> str:
     shown = [*found.mistakes, *found.right][:SHOWN_ROWS]
     more = f"<p class='quiet'>{html.escape(words['evaluate.mistakes_first'].format(count=SHOWN_ROWS))}</p>"
     return (
-        f"<div class='answers' tabindex='0'><table><tr>{head}</tr>{''.join(map(_row, shown))}</table></div>"
+        f"<div class='answers labels' tabindex='0'><table><tr>{head}</tr>{''.join(map(_row, shown))}</table></div>"
         f"{more if found.counts.total() > SHOWN_ROWS else ''}"
     )
 

@@ -93,6 +93,7 @@ const tick = async (asap = false) => {
   busy = true;
   lastAsked = performance.now();
   try {
+    if (!run && !shown) return; // megabytes that a page without a run does not need
     const plotly = await loadPlotly();
     if (!run || run !== shown) clear(plotly);
     if (!run) return;

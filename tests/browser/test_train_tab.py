@@ -7,8 +7,8 @@ from tests.ui.recorded import recorded
 
 
 @pytest.fixture
-def served(studio_home):
-    served = app.serve(port=0, executor=Replay(recorded(400), speed=6))
+def served(studio_home, request):
+    served = app.serve(port=0, executor=Replay(recorded(getattr(request, "param", 400)), speed=6))
     yield served
     served.close()
 
@@ -44,6 +44,7 @@ def choose_dataset(page, name):
     page.keyboard.press("Escape")
 
 
+@pytest.mark.parametrize("served", [4000], indirect=True)  # long enough to live through a reload on a busy machine
 def test_a_run_grows_survives_a_reload_stops_and_resumes(train):
     train.locator("#train-try").click()
     first = points_above(train, 5)
@@ -58,6 +59,8 @@ def test_a_run_grows_survives_a_reload_stops_and_resumes(train):
     train.locator("#train-resume").click()
     state_is(train, "running")
     assert runs() == [run]
+    train.locator("#train-stop").click()
+    state_is(train, "stopped")
 
 
 def test_a_double_click_on_start_makes_one_run(train):
@@ -118,6 +121,7 @@ def count_says(page, words):
 
 
 def test_a_method_and_a_stage_bring_their_own_fields_and_the_count_follows(train):
+    train.locator("#train-yaml-fold > button").click()
     count_says(train, "4.88 M of 139 M parameters train (3.5 %), 19.5 MB on disk")
     choose(train, "method-kind", "Full fine-tuning")
     count_says(train, "100 %")

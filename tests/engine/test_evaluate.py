@@ -7,15 +7,16 @@ import pytest
 
 from studio.engine.evaluate import evaluate
 from studio.events import Measured, Note, Phase
-from studio.specs import EvaluateSpec
+from studio.specs import EvaluateSpec, FullMethod, PromptTuningMethod
 from tests.engine.test_train import Run, spec
 
 
 @pytest.fixture
 def measure(tiny, dataset, tmp_path):
-    def go(stopping=lambda: False, share=0.25, **values):
+    def go(stopping=lambda: False, share=0.25, method=None, **values):
         run, told = Run(tmp_path / "run"), []
         wanted = spec(tiny(), dataset, data={"validation_share": share}, training={"learning_rate": 3e-2})
+        wanted = wanted.model_copy(update={"method": method} if method else {})
         run(wanted)
         out = tmp_path / "predictions.jsonl"
         evaluate(
@@ -43,6 +44,16 @@ def test_the_loss_on_held_out_rows_is_the_runs_own_validation_loss(measure):
     assert scores["adapter"]["loss"] < scores["base"]["loss"]
     assert scores["adapter"]["perplexity"] == pytest.approx(math.exp(scores["adapter"]["loss"]))
     assert len(lines) == scores["base"]["rows"] == 6
+
+
+@pytest.mark.parametrize("method", [FullMethod(), PromptTuningMethod(virtual_tokens=5)], ids=lambda method: method.kind)
+def test_a_whole_model_and_a_soft_prompt_are_measured_beside_the_base(measure, method):
+    lines, told, run = measure(method=method, max_new_tokens=4)
+    scores = last_scores(told)
+    (validated,) = [event.scores["loss"] for event in run.of(Measured)][-1:]
+    assert scores["adapter"]["loss"] == pytest.approx(validated, rel=2e-2)
+    assert scores["adapter"]["loss"] < scores["base"]["loss"]
+    assert len(lines) == 6 and all(isinstance(line["adapter"]["answer"], str) for line in lines)
 
 
 def test_each_row_has_prompt_reference_and_both_answers(measure):

@@ -4,14 +4,22 @@ import json
 
 import pytest
 import torch
-from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    GenerationConfig,
+)
 
 from studio.engine.export import export
-from studio.engine.models.load import check_base
+from studio.engine.methods.bottleneck import BottleneckConfig
+from studio.engine.models.load import RECORD, check_base
+from studio.engine.models.resolve import identity
 from studio.errors import ExportError, ModelError
 from studio.events import Measured, Note
-from studio.specs import ExportSpec
+from studio.specs import ExportSpec, TrainSpec, parse
 from tests.engine.conftest import make
 from tests.engine.test_train import Run, spec
 
@@ -117,3 +125,75 @@ def test_f41_an_adapter_of_another_base_with_the_same_shapes_is_refused(trained,
     other = make("llama", tmp_path / "other", seed=99)
     with pytest.raises(ModelError, match="not those it was trained on"):
         check_base(trained[1], other)
+
+
+def left(base, place, config=None, **record):
+    """What a run of any method leaves: an adapter, or without a config a whole model, strong enough to be seen."""
+    kind = AutoModelForSequenceClassification if record else AutoModelForCausalLM
+    options = {"num_labels": len(record["labels"])} if record else {}
+    torch.manual_seed(3)
+    model = kind.from_pretrained(base, dtype=torch.float32, **options)
+    model = get_peft_model(model, config) if config else model
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn_like(parameter) * 0.2)
+    model.save_pretrained(place)
+    about = {"base": "tiny", "identity": identity(base), **record}
+    (place / RECORD).write_text(json.dumps(about), encoding="utf-8")
+    return place
+
+
+def asked_for(base, kind="lora", **sections):
+    return parse(TrainSpec, {"model": {"name": str(base)}, "method": {"kind": kind}, **sections})
+
+
+def test_a_whole_model_is_written_as_it_is_and_has_no_adapter(tiny, tmp_path):
+    folder = left(tiny(), tmp_path / "whole")
+    wanted = asked_for(tiny(), "full", quantization={"kind": "none"}), folder
+    target = exported(wanted, tmp_path / "out", dtype="fp32")
+    found = load_file(target / "model.safetensors")
+    assert all(torch.equal(tensor, found[name]) for name, tensor in load_file(folder / "model.safetensors").items())
+    card = (target / "README.md").read_text()
+    assert "exported as full weights" in card and 'AutoModelForCausalLM.from_pretrained("this-folder")' in card
+    with pytest.raises(ExportError, match="no adapter to export. Export it with format merged"):
+        exported(wanted, tmp_path / "other", format="adapter")
+
+
+def test_a_method_that_cannot_merge_is_refused_before_anything_loads(tmp_path):
+    wanted = asked_for(tmp_path / "no-such-model", "bottleneck"), tmp_path / "no-such-adapter"
+    with pytest.raises(ExportError, match="trained with bottleneck.*Export the adapter alone with format adapter"):
+        exported(wanted, tmp_path / "out", format="merged")
+
+
+def test_a_method_of_ours_is_exported_with_the_import_that_it_needs(tiny, tmp_path):
+    names = ["model.layers.0.mlp", "model.layers.1.mlp"]
+    folder = left(tiny(), tmp_path / "ours", BottleneckConfig(task_type="CAUSAL_LM", target_modules=names))
+    target = exported((asked_for(tiny(), "bottleneck"), folder), tmp_path / "out", format="adapter")
+    assert "import studio.engine.methods" in (target / "README.md").read_text()
+    base = AutoModelForCausalLM.from_pretrained(tiny(), dtype=torch.float32)
+    before = logits(base)
+    assert (logits(PeftModel.from_pretrained(base, target)) - before).abs().max() > 1e-2
+
+
+def test_a_head_that_no_longer_shares_the_embeddings_is_written_too(tiny, tmp_path):
+    config = LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=["q_proj"], modules_to_save=["lm_head"])
+    folder = left(tiny("qwen2"), tmp_path / "untied", config)
+    target = exported((asked_for(tiny("qwen2")), folder), tmp_path / "out", dtype="fp32")
+    base = AutoModelForCausalLM.from_pretrained(tiny("qwen2"), dtype=torch.float32)
+    adapted = logits(PeftModel.from_pretrained(base, folder))
+    assert (logits(AutoModelForCausalLM.from_pretrained(target)) - adapted).abs().max() < 1e-4
+
+
+def test_a_classifier_is_merged_with_its_head_and_labels(tiny, tmp_path):
+    config = LoraConfig(task_type="SEQ_CLS", r=4, target_modules="all-linear")
+    folder = left(tiny(), tmp_path / "classifier", config, labels=["ham", "spam", "else"])
+    told = []
+    target = exported((asked_for(tiny(), stage={"kind": "classify"}), folder), tmp_path / "out", told, dtype="fp32")
+    merged = AutoModelForSequenceClassification.from_pretrained(target)
+    base = AutoModelForSequenceClassification.from_pretrained(tiny(), num_labels=3, dtype=torch.float32)
+    assert (logits(merged) - logits(PeftModel.from_pretrained(base, folder))).abs().max() < 1e-4
+    assert merged.config.id2label == {0: "ham", 1: "spam", 2: "else"}
+    (found,) = [event.scores for event in told if isinstance(event, Measured)]
+    assert found == {"prompts": 1.0, "same_answers": 1.0}
+    assert "AutoModelForSequenceClassification" in (target / "README.md").read_text()

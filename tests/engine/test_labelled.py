@@ -100,3 +100,16 @@ def test_a_tokenizer_that_begins_texts_keeps_its_start_token(tiny):
     assert ids[0] == start and start not in ids[1:]
     data = DataSpec(datasets=("x",), max_length=8, truncation="drop_turns")
     assert shortened([start, *range(100, 120)], tokenizer, data) == [start, *range(113, 120)]
+
+
+def test_datasets_are_mixed_by_their_weights(tiny, studio_home, tmp_path):
+    for name, count in (("a", 12), ("b", 12)):
+        path = tmp_path / f"{name}.jsonl"
+        path.write_text("\n".join(map(json.dumps, texts(count, name))))
+        registry.add(path, name, format="classification")
+    tokenizer = load_tokenizer(tiny())[1]
+    spec = parse(TrainSpec, {"data": {"datasets": ["a", "b"], "weights": [3, 1]}, "stage": {"kind": "classify"}})
+    place = tmp_path / "place"
+    rows = labelled(spec, tokenizer, resolve("chatml", tokenizer), lambda event: None, place=place)
+    assert [rows.train["labels"][:].count(label) for label in (0, 1)] == [12, 4]
+    assert [rows.counts[name].mixed for name in "ab"] == [12, 4]

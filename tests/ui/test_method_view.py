@@ -74,7 +74,7 @@ def test_quantisation_is_turned_off_for_a_method_that_cannot_and_on_again_for_on
     none, remembered, said = held_after("full", "nf4", "")
     assert (none, remembered) == ("none", "nf4")
     assert "set to none for it" in said
-    assert held_after("bitfit", "none", "nf4")[:2] == ("none", "nf4")
+    assert held_after("freeze", "none", "nf4")[:2] == ("none", "nf4")
     assert held_after("lora", "none", "nf4")[:2] == ("nf4", "")
 
 

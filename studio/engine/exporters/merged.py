@@ -13,6 +13,7 @@ import torch
 
 from studio.data.example import Message
 from studio.engine import carried
+from studio.engine.classifying import pad_token
 from studio.engine.generate import Request, complete
 from studio.engine.held import is_whole
 from studio.engine.models.load import DTYPES, load_base, recorded
@@ -53,6 +54,8 @@ def write_merged(
         )
     labels = recorded(adapter, "labels")
     opened = open_trained(trained, adapter, emit, dtype="fp32")
+    if labels:
+        pad_token(opened.model, opened.tokenizer)  # without one, what is written would refuse batches
     before = _answers(opened.model, opened, trained, labels)
     if stopping():
         return

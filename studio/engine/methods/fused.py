@@ -24,8 +24,7 @@ _NAMES = {"gpt2": "c_attn", "openai-gpt": "c_attn", "phi3": "qkv_proj"}
 class Fused:
     """Widens the adapter of fused layers, and keeps its three parts from reaching into each other's outputs."""
 
-    def __init__(self, rank: int):
-        self._rank = rank
+    def __init__(self) -> None:
         self._heights: dict[str, tuple[int, int, int]] = {}
         self._frozen = 0
 

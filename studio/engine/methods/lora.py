@@ -14,13 +14,13 @@ from typing import Any
 
 import torch
 from peft import LoraConfig
-from peft.utils.other import get_pattern_key
+from peft.utils.other import TrainableTokensWrapper, get_pattern_key
 from transformers.pytorch_utils import Conv1D
 
 from studio.engine.methods.fused import Fused
 from studio.engine.methods.placing import chosen, names_of
 from studio.engine.methods.starts import CHANGES_THE_BASE, STARTS, Start, plain_lora, start_faults
-from studio.engine.methods.tokens import single_tokens
+from studio.engine.methods.tokens import TokenHead, single_tokens
 from studio.engine.methods.tuning import ADAPTER, Context, Tuning, save_adapter, trainable
 from studio.errors import Fault, SpecError
 from studio.specs import LoraMethod
@@ -32,7 +32,7 @@ _HEADS = ("lm_head", "embed_out", "output_layer", "output")
 
 def lora(method: LoraMethod) -> Tuning:
     """Source: arXiv:2106.09685; all linear layers as in QLoRA, arXiv:2305.14314, section 4."""
-    fused = Fused(method.rank) if method.split_fused else None
+    fused = Fused() if method.split_fused else None
     start: Start = {}
 
     def attach(model: Any, context: Context) -> Any:
@@ -51,6 +51,10 @@ def lora(method: LoraMethod) -> Tuning:
             start.update(_matrices(tuned))
         if fused is not None:
             fused.keep_apart(tuned)
+        base = tuned.get_base_model()
+        if isinstance(head := base.get_output_embeddings(), TrainableTokensWrapper):
+            shared = TokenHead(head.token_adapter)
+            base.get_output_embeddings = lambda: shared
         return tuned
 
     def save(model: Any, folder: Path) -> None:
@@ -62,8 +66,8 @@ def lora(method: LoraMethod) -> Tuning:
         attach=attach,
         save=save,
         optimizer=None if method.loraplus_ratio is None else _faster_b(method.loraplus_ratio),
-        fused_loss=not (method.train_tokens or _on_the_head(method)),
-        state=trainable if method.init in KEPT_APART else None,
+        fused_loss=not _on_the_head(method),
+        state=trainable if method.init in KEPT_APART or _on_the_head(method) else None,
         count=None if fused is None else fused.count,
     )
 

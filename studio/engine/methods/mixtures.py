@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import inspect
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,9 @@ def adamix(method: AdamixMethod) -> Tuning:
             lora_dropout=method.dropout,
             **placed(method, model),
         )
-        tuned = get_peft_model(model, config)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="fan_in_fan_out is set to")  # PEFT sets it right itself
+            tuned = get_peft_model(model, config)
         for layer in tuned.modules():
             if isinstance(layer, LoraLayer):
                 for side, products in enumerate((layer.lora_A, layer.lora_B)):

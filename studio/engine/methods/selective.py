@@ -23,7 +23,7 @@ from torch import nn
 
 from studio.engine.methods.anatomy import decoder_layers, norms, with_parameters
 from studio.engine.methods.registering import register
-from studio.engine.methods.tokens import single_tokens
+from studio.engine.methods.tokens import TokenHead, single_tokens
 from studio.engine.methods.tuning import Context, Tuning, by_config
 from studio.errors import Fault, SpecError
 from studio.specs import BitfitMethod, FreezeMethod, FullMethod, LnTuningMethod, TrainableTokensMethod
@@ -75,27 +75,6 @@ def trainable_tokens(method: TrainableTokensMethod) -> Tuning:
         return tuned
 
     return Tuning(attach=attach)
-
-
-class TokenHead:
-    """A head whose weights are the embeddings, for those who ask for its weights: with the trained tokens in.
-
-    trl (1.16) multiplies with `weight` itself, and refuses the layer that PEFT makes of such a head, because its
-    `weight` is that of the base. The model itself goes on with PEFT's layer.
-    """
-
-    bias = None
-
-    def __init__(self, layer: TrainableTokensLayer):
-        self._layer = layer
-
-    @property
-    def weight(self) -> torch.Tensor:
-        plain = self._layer.disable_adapters or self._layer.merged
-        return self._layer.get_merged_weights([] if plain else self._layer.active_adapters)
-
-    def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
-        return self._layer(hidden)
 
 
 def bitfit(method: BitfitMethod) -> Tuning:

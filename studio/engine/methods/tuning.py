@@ -37,8 +37,11 @@ class Context:
 
 
 def save_adapter(model: Any, folder: Path) -> None:
-    """Write the trained adapter as PeftModel.from_pretrained reads it onto the plain base."""
-    model.save_pretrained(folder, selected_adapters=[ADAPTER])
+    """Write the trained adapter as PeftModel.from_pretrained reads it onto the plain base.
+
+    Without the base's embeddings or head, which PEFT would put in where an adapter stands on them.
+    """
+    model.save_pretrained(folder, selected_adapters=[ADAPTER], save_embedding_layers=False)
 
 
 def trainable(model: Any) -> dict[str, torch.Tensor]:
@@ -60,8 +63,8 @@ class Tuning:
     save: (that model, folder) -> the finished outcome, which plain PEFT loads onto the plain base.
     callbacks: (Context) -> transformers callbacks that the method needs at each step.
     optimizer: trainer -> its optimiser; None: the usual one.
-    loss: (usual, model, inputs, share) -> loss, where the method adds to it; usual: (model, inputs) -> loss. share: what
-    a mean over this batch weighs in its optimiser step, where batches are accumulated.
+    loss: (usual, model, inputs, share) -> loss, where the method adds to it; usual: (model, inputs) -> loss. share:
+    what a mean over this batch weighs in its optimiser step, where batches are accumulated.
     fused_loss: whether trl's chunked loss may stand in for the model's own, without its logits.
     state: model -> the tensors that a checkpoint needs to go on exactly, where the outcome is not what trains. Every
     checkpoint then holds them in a file of its own, and in place of transformers' adapter the outcome as `save` writes

@@ -35,7 +35,7 @@ def judged(judge: Judge | None) -> Callable[..., list[float | None]]:
     labels = recorded(judge.folder, "labels")
     if labels is None or len(labels) != 1:
         raise ModelError(f"{judge.folder} is no reward model. Name a finished run of the stage reward.")
-    base = resolve(judge.spec.model.name, judge.spec.model.revision)
+    base = resolve(judge.spec.model.name, judge.spec.model.revision, progress=lambda *_: None)
     check_base(judge.folder, base)
     tokenizer, text_tokenizer = load_tokenizer(base)
     template = template_of(judge.folder, judge.spec.template.name, text_tokenizer)

@@ -68,10 +68,11 @@ class _WholeLogits(SFTTrainer):
 
     def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **options: Any) -> Any:
         if self.model.training:
-            ids = inputs.get("attention_mask", inputs["input_ids"])
-            self._total_train_tokens += int(ids.sum()) if "attention_mask" in inputs else ids.numel()
+            mask = inputs.get("attention_mask")
+            self._total_train_tokens += inputs["input_ids"].numel() if mask is None else int(mask.sum())
         mode = "train" if self.model.training else "eval"
         self._metrics[mode]["num_tokens"] = [self._total_train_tokens]
+        inputs = {**inputs, "use_cache": False}
         return Trainer.compute_loss(self, model, inputs, return_outputs=return_outputs, **options)
 
 

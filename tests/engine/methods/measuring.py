@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
+from safetensors.torch import load_file
 
 from studio.errors import StudioError
 from studio.home import CHECKOUT
@@ -90,6 +91,10 @@ class Found:
     checkpointing: tuple[float | None, str | None] = (None, None)
 
 
+NOT = (None, None)
+"""What was not measured."""
+
+
 class Reloader:
     """The other process; see reload."""
 
@@ -127,26 +132,27 @@ def measure(variant: Variant, base: str, model: Path, reloader: Reloader, *, ste
             return found
         found.losses, found.moved, found.says = losses, seen.moved, seen.tokens
         found.padding_free, found.checkpointing = seen.padding_free, seen.checkpointing
-        reply = reloader.ask(
-            folder=str(place / "adapter"),
-            base=str(model),
-            quantization=base,
-            ids=IDS,
-            count=TOKENS,
-            register=variant.register,
-            tasks=variant.name.startswith("multitask"),
-            whole=variant.whole,
-            checks=["merge", "mixed"] if base == "none" else [],
-            out=str(place / "logits.safetensors"),
-        )
+        asked = {
+            "folder": str(place / "adapter"),
+            "base": str(model),
+            "ids": IDS,
+            "count": TOKENS,
+            "register": variant.register,
+            "tasks": variant.name.startswith("multitask"),
+            "whole": variant.whole,
+            "out": str(place / "logits.safetensors"),
+        }
+        reply = reloader.ask(**asked, quantization=base, checks=())
         if reply.get("fault"):
             found.fault = f"reload: {reply['fault']}"
             return found
-        from safetensors.torch import load_file
-
         found.reloaded = _difference(load_file(place / "logits.safetensors")["logits"], seen.logits)
         found.generates = reply["tokens"]
-        found.merge, found.mixed = reply.get("merge", (None, None)), reply.get("mixed", (None, None))
+        if variant.whole:
+            found.merge = (found.reloaded, None)
+        elif base == variant.bases[0]:  # merging and mixing are done on the base in full precision, whatever it was
+            reply = reloader.ask(**asked, quantization="none", checks=("merge", "mixed"))
+            found.merge, found.mixed = reply.get("merge", NOT), reply.get("mixed", NOT)
         found.fault = _fault(found, variant, seen)
     found.seconds = round(time.monotonic() - began, 1)
     return found
@@ -201,7 +207,7 @@ def spec_of(variant: Variant, base: str, model: Path, steps: int) -> TrainSpec:
                 "max_steps": steps,
                 "batch_size": 1,
                 "accumulation": 1,
-                "learning_rate": 2e-3,
+                "learning_rate": 5e-4,
                 "save_steps": 1000,
                 "precision": "fp32",
             },

@@ -74,7 +74,7 @@ def mixed(model, asked, ids):
     generator = torch.Generator().manual_seed(0)
     for name, tensor in model.named_parameters():
         if ".other" in name:
-            tensor.add_(torch.randn(tensor.shape, generator=generator) * 0.1)
+            tensor.add_(torch.randn(tensor.shape, generator=generator) * (0.5 * tensor.abs().mean() + 1e-3))
     alone = []
     for name in ("default", "other"):
         model.set_adapter(name)
@@ -103,14 +103,11 @@ def answer(asked):
         importlib.import_module(asked["register"])
     model = opened(asked)
     said = logits(model, ids, **options)
-    save_file({"logits": said.contiguous()}, asked["out"])
-    found = {"tokens": greedy(model, ids, asked["count"], **options)}
-    if "mixed" in asked["checks"]:
-        found["mixed"] = attempt(lambda: mixed(model, asked, ids))
-        model = opened(asked)
-    if "merge" in asked["checks"] and not asked["whole"]:
-        found["merge"] = attempt(lambda: difference(logits(model.merge_and_unload(), ids), said))
-    return found
+    if not asked["checks"]:
+        save_file({"logits": said.contiguous()}, asked["out"])
+        return {"tokens": greedy(model, ids, asked["count"], **options)}
+    merged = attempt(lambda: difference(logits(model.merge_and_unload(), ids), said))
+    return {"merge": merged, "mixed": attempt(lambda: mixed(opened(asked), asked, ids))}
 
 
 if __name__ == "__main__":

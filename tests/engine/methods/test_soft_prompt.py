@@ -37,7 +37,7 @@ def attached(folder, *, max_length=64, datasets=("one", "two"), **method):
         task="CAUSAL_LM",
         base=folder,
         spec=SimpleNamespace(data=data),
-        token_ids=lambda text: [ord(letter) for letter in text],
+        token_ids=lambda text: [ord(letter) for letter in text.strip()],
     )
     parsed = TypeAdapter(Method).validate_python({"virtual_tokens": 5, **method})
     return tuning(parsed).attach(AutoModelForCausalLM.from_pretrained(folder), context)
@@ -97,12 +97,7 @@ def test_a_text_to_start_from_is_repeated_to_the_length_of_the_prompt(tiny):
 
 def test_a_text_without_tokens_is_no_start(tiny):
     with pytest.raises(SpecError, match=r"method\.init_text: holds no token"):
-        model = AutoModelForCausalLM.from_pretrained(tiny())
-        context = SimpleNamespace(
-            task="CAUSAL_LM", base=tiny(), spec=SimpleNamespace(data=DataSpec()), token_ids=lambda text: []
-        )
-        parsed = TypeAdapter(Method).validate_python({"kind": "prompt_tuning", "init_text": " "})
-        tuning(parsed).attach(model, context)
+        attached(tiny(), kind="prompt_tuning", init_text=" ")
 
 
 def test_virtual_tokens_take_positions_that_the_model_must_have(tiny):

@@ -1,6 +1,7 @@
 """A classifier learns labels on a tiny model, and plain PEFT reads what is saved."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForSequenceClassification, GPT2Config, GPT2ForSequenceClassification, set_seed
 
+from studio import presets
 from studio.data import registry
 from studio.engine.callbacks import complete_checkpoints
 from studio.engine.classifying import padded, probabilities
@@ -17,7 +19,7 @@ from studio.engine.stages import STAGES
 from studio.engine.train import parameter_counts
 from studio.errors import SpecError
 from studio.events import Measured, Note, Plan, Step
-from studio.specs import TrainSpec, parse
+from studio.specs import TrainSpec, parse, read_yaml
 from tests.engine.test_train import Run
 
 LABELS = ("eggs", "ham", "spam")
@@ -156,10 +158,18 @@ def test_a_head_trains_on_a_quantised_base_in_full_precision(tiny, sms, tmp_path
     assert json.loads(run.record.read_text())["examined"]["after"]["train"]["accuracy"] > 0.9
 
 
+def test_a_model_without_a_chat_template_can_classify(tiny, sms, tmp_path):
+    folder = shutil.copytree(tiny("gpt2"), tmp_path / "plain")
+    (folder / "chat_template.jinja").unlink()
+    run = Run(tmp_path / "run")
+    wanted = spec(folder, training={"max_steps": 1}, stage={"head": "adapter"})
+    assert run(wanted) == run.adapter
+    assert [name for name in run.weights() if "score" in name] == ["base_model.model.score.weight"]
+
+
 def test_gpt2_has_the_parameters_of_the_book():
     """Source: S. Raschka, Build a Large Language Model (From Scratch), appendix E: 124,441,346 and 2,666,528."""
-    head = {"head": "adapter", "head_bias": True}
-    wanted = spec("./gpt2", method={"kind": "lora", "rank": 16, "alpha": 16, "split_fused": True}, stage=head)
+    wanted = parse(TrainSpec, read_yaml(presets.text("sms-spam-gpt2")))
     inner = tuning(wanted.method)
     totals = []
 
