@@ -79,7 +79,7 @@ class Step(_Event):
     seconds: float | None = None
     memory_gib: float | None = None
     figures: dict[str, float] = {}
-    """What else the stage tells, as its trainer names it: rewards/margins, rewards/accuracies, accuracy, reward, kl, …"""
+    """What else the stage tells, as its trainer names it: rewards/margins, accuracy, reward, kl, …"""
 
 
 class Measured(_Event):

@@ -40,7 +40,7 @@ class Variant:
 
     name: as Method.variants has it. method: its spec. model: the bundled one, or a small random one of an architecture
     that has what the method needs. bases: on which it is tried. register: the module that makes it known to PEFT.
-    whole: it leaves a whole model. unmoved: share of its tensors that chance may leave alone in ten steps.
+    whole: it leaves a whole model. unmoved: share of its tensors that may rightly stay as they are for ten steps.
     """
 
     name: str
@@ -60,10 +60,12 @@ class Variant:
 class Seen:
     """What is measured on the trained model before it is saved.
 
-    moved: share of the trained tensors that changed. padding_free and checkpointing: the difference that they make, or
+    start: how far its first answers are from those of the base. moved: share of the trained tensors that changed.
+    padding_free and checkpointing: the difference that they make, or
     a reason why they cannot be. logits: of fixed ids. tokens: what studio.engine.generate says.
     """
 
+    start: float = 0.0
     logits: Any = None
     tokens: list[int] = field(default_factory=list)
     moved: float = 0.0
@@ -81,6 +83,7 @@ class Found:
     fault: str | None = None
     losses: list[float] = field(default_factory=list)
     seconds: float = 0.0
+    start: float = 0.0
     moved: float = 0.0
     reloaded: float | None = None
     says: list[int] = field(default_factory=list)
@@ -96,10 +99,25 @@ NOT = (None, None)
 
 
 class Reloader:
-    """The other process; see reload."""
+    """The other process, begun at the first question; see reload."""
 
     def __enter__(self) -> Reloader:
-        self._process = subprocess.Popen(
+        self._process: subprocess.Popen[str] | None = None
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self._process is not None:
+            self._process.stdin.close()
+            self._process.wait(timeout=60)
+
+    def ask(self, **asked: Any) -> dict[str, Any]:
+        self._process = self._process or self._begun()
+        self._process.stdin.write(json.dumps(asked) + "\n")
+        self._process.stdin.flush()
+        return json.loads(self._process.stdout.readline())
+
+    def _begun(self) -> subprocess.Popen[str]:
+        return subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name("reload.py"))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -108,16 +126,6 @@ class Reloader:
             cwd=CHECKOUT,
             env=os.environ | {"PYTHONPATH": str(CHECKOUT)},
         )
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self._process.stdin.close()
-        self._process.wait(timeout=60)
-
-    def ask(self, **asked: Any) -> dict[str, Any]:
-        self._process.stdin.write(json.dumps(asked) + "\n")
-        self._process.stdin.flush()
-        return json.loads(self._process.stdout.readline())
 
 
 def measure(variant: Variant, base: str, model: Path, reloader: Reloader, *, steps: int = STEPS) -> Found:
@@ -130,7 +138,7 @@ def measure(variant: Variant, base: str, model: Path, reloader: Reloader, *, ste
         except FAILURES as error:
             found.fault = _line(error)
             return found
-        found.losses, found.moved, found.says = losses, seen.moved, seen.tokens
+        found.losses, found.start, found.moved, found.says = losses, seen.start, seen.moved, seen.tokens
         found.padding_free, found.checkpointing = seen.padding_free, seen.checkpointing
         asked = {
             "folder": str(place / "adapter"),
@@ -170,9 +178,9 @@ def _fault(found: Found, variant: Variant, seen: Seen) -> str | None:
     return None
 
 
-IDS = [28, 123, 5, 77, 314, 42, 9, 256, 1000, 31, 8, 600]
+IDS = [1, 123, 5, 77, 314, 42, 9, 256, 2, 31, 8, 600]
 OTHER = [7, 1999, 45, 3, 90, 12, 500]
-"""Any tokens that every base has."""
+"""Any tokens that every base has, among them those that train_tokens trains."""
 
 
 def trained(variant: Variant, base: str, model: Path, place: Path, steps: int) -> tuple[list[float], Seen]:
@@ -226,7 +234,9 @@ def _watched(story: Any, seen: Seen) -> Iterator[None]:
         tuning, before = usual(method), {}
 
         def attach(model: Any, context: Any) -> Any:
+            base = _answers(model)
             tuned = tuning.attach(model, context)
+            seen.start = _difference(_answers(tuned)[-len(base) :], base)
             for name, parameter in tuned.named_parameters():
                 if parameter.requires_grad:
                     before[name] = parameter.detach().float().clone()
@@ -253,12 +263,20 @@ def look(model: Any, before: Mapping[str, Any], seen: Seen) -> None:
     seen.still = [name for name, tensor in before.items() if torch.equal(tensor, now[name])]
     seen.moved = 1 - len(seen.still) / len(before)
     seen.checkpointing = _attempt(lambda: _recomputed(model))
-    model.eval()
+    seen.logits = _answers(model)
     with torch.no_grad():
-        seen.logits = model(input_ids=torch.tensor([IDS]), attention_mask=torch.ones(1, len(IDS))).logits[0].float()
         seen.padding_free = _attempt(lambda: _end_to_end(model))
     seen.tokens = _said(model)
     model.train()
+
+
+def _answers(model: Any) -> Any:
+    """Logits of fixed ids, (tokens, vocabulary); soft prompts stand before them."""
+    import torch
+
+    model.eval()
+    with torch.no_grad():
+        return model(input_ids=torch.tensor([IDS]), attention_mask=torch.ones(1, len(IDS))).logits[0].float()
 
 
 def _said(model: Any) -> list[int]:
