@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
+import torch
 from peft import AdaptionPromptConfig, IA3Config, get_peft_model
 from peft.tuners.adaption_prompt.config import TRANSFORMERS_MODEL_CONFIG
 from peft.utils.constants import (
@@ -73,10 +74,15 @@ def _refuse_unknown(kind: str) -> None:
 
 
 def _forward_of(model: Any) -> Callable[..., Any]:
-    """The model's forward as it is when called: PEFT (0.21) keeps the one from before trl gives it another."""
+    """The model's forward as it is when called: PEFT (0.21) keeps the one from before trl gives it another.
+
+    A base in half precision computes in it, whatever the run does: the prompts train in fp32, and PEFT casts them not.
+    """
 
     @wraps(model.forward)
     def forward(*args: Any, **options: Any) -> Any:
-        return model.forward(*args, **options)
+        half = model.dtype in (torch.bfloat16, torch.float16)
+        with torch.autocast(model.device.type, dtype=model.dtype if half else None, enabled=half):
+            return model.forward(*args, **options)
 
     return forward

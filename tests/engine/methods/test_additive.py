@@ -77,3 +77,11 @@ def test_it_trains_and_plain_peft_reloads_it(tiny, studio_home, tmp_path, model,
     assert torch.equal(logits(ran.reloaded(ran.run.checkpoints / "checkpoint-3")), answers)
     if atol is not None:
         assert torch.allclose(logits(loaded.merge_and_unload()), answers, atol=atol)
+
+
+def test_adaption_prompts_train_in_fp32_on_a_base_in_half_precision(tiny, studio_home, tmp_path):
+    method = {"kind": "adaption_prompt", "adapter_layers": 1}
+    half = {"dtype": "bf16"}
+    ran = train(tiny(), sums(tmp_path), tmp_path / "run", method, model=half, training={"precision": "fp32"})
+    assert all(tensor.dtype == torch.float32 for tensor in ran.run.weights().values())
+    assert len({step.loss for step in ran.run.of(Step)}) == 3
