@@ -137,11 +137,16 @@ last."""
 
 
 _VECTORS = ("prompt_tuning", "multitask_prompt_tuning", "p_tuning")
+_TASKS = "multitask_prompt_tuning"
+"""Only the rows of sft and pretrain tell which dataset they are of."""
 _UNFIT = {
     "reward": _HEADLESS,
     # trl reads the likelihoods of these from the hidden states, which this method computes in another precision
-    "dpo": ("adaption_prompt",),
-    "kto": ("adaption_prompt",),
+    "dpo": ("adaption_prompt", _TASKS),
+    "kto": ("adaption_prompt", _TASKS),
+    # and puts a copy of the adapter beside it, which AdaLoRA does not allow
+    "grpo": ("adaption_prompt", "adalora", _TASKS),
+    "rloo": ("adaption_prompt", "adalora", _TASKS),
     # and counts the tokens of these without the vectors before them
     "orpo": _VECTORS,
     "cpo": _VECTORS,

@@ -55,7 +55,9 @@ def test_the_shipped_description_means_what_it_says():
     for entry, values in zip(entries, listing.values(), strict=True):
         ours = dict(values["studio"])
         assert entry.format == ours.pop("format", values["formatting"])
-        assert (entry.columns, entry.tags, entry.about) == (values["columns"], values.get("tags", {}), ours)
+        assert (entry.tags, entry.about) == (values.get("tags", {}), ours)
+        # under our names for their parts, and with those that a layout usually has
+        assert set(entry.columns.values()) >= set(values["columns"].values())
         assert entry.file == SHIPPED_DATA / values["file_name"]
         assert entry.problem == catalogue.sha1_problem(entry) == ""
 

@@ -204,7 +204,7 @@ def test_prompts_with_line_breaks_and_backslashes_survive_the_form(prompts):
 
 def test_training_far_from_the_defaults_survives_the_form():
     training = TrainingSpec(learning_rate=3e-6, max_steps=1, scheduler="linear", report_to=("wandb", "tensorboard"))
-    spec = TrainSpec(training=training, method=LoraMethod(rank=8, alpha=0.5, layers=(0, 3), init="olora"))
+    spec = TrainSpec(training=training, method=LoraMethod(rank=8, alpha=0.5, layers=(0, 3), init="eva"))
     assert form.read(holding(spec)) == spec
 
 

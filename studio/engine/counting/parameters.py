@@ -67,8 +67,7 @@ def _added(spec: TrainSpec, shapes: Shapes) -> Added:
     method = spec.method
     if method.kind not in TARGETED:
         return OTHERS[method.kind](spec, shapes) + _head(spec, shapes)
-    found = TARGETED[method.kind](method, chosen(method, shapes), shapes) + _whole(method, shapes) + _head(spec, shapes)
-    return found + _embeddings_beside(method, shapes) if isinstance(method, LoraMethod) else found
+    return TARGETED[method.kind](method, chosen(method, shapes), shapes) + _whole(method, shapes) + _head(spec, shapes)
 
 
 def _whole(method: Any, shapes: Shapes) -> Added:
@@ -94,11 +93,6 @@ def _head(spec: TrainSpec, shapes: Shapes) -> Added:
         return trained(sum(prod(size) for size in shapes.inside(SCORE).values()))
     beside = TARGETED[spec.method.kind](spec.method, [shapes.linear[SCORE]], shapes)
     return replace(beside, saved=prod(shapes.weights[f"{SCORE}.weight"]))
-
-
-def _embeddings_beside(method: LoraMethod, shapes: Shapes) -> Added:
-    """PEFT also saves the embeddings themselves where the head is adapted."""
-    return Added(saved=_embeddings(shapes) if HEAD in method.target_modules else 0)
 
 
 def _embeddings(shapes: Shapes) -> int:

@@ -18,6 +18,7 @@ from studio.engine.generate import Request, complete
 from studio.engine.held import is_whole
 from studio.engine.models.load import DTYPES, load_base, recorded
 from studio.engine.models.memory import fits
+from studio.engine.models.quantised import scheme_of
 from studio.engine.models.resolve import resolve
 from studio.engine.trained import ADAPTER, Trained, open_trained, phases
 from studio.errors import ExportError
@@ -40,6 +41,11 @@ def write_merged(
             "they cannot be merged. Export the adapter alone with format adapter."
         )
     base = resolve(trained.model.name, trained.model.revision, progress=phases(emit))
+    if scheme := scheme_of(base):
+        raise ExportError(
+            f"{trained.model.name} is quantised itself ({scheme}), so there is no full-precision base to merge into. "
+            "Export the adapter alone with format adapter."
+        )
     if not fits(base, 4):
         raise ExportError(
             f"Merging {trained.model.name} in fp32 needs more memory than is free. Close other programs, or export the "

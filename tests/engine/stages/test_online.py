@@ -35,7 +35,8 @@ def spec(folder, dataset, kind, **sections):
         "data": {"datasets": [dataset], "max_length": 64},
         "method": {"rank": 8},
         "stage": {"kind": kind, "rewards": ["file"], "generations": 8, "max_completion_length": 8},
-        "training": {"max_steps": 16, "batch_size": 4, "accumulation": 1, "learning_rate": 2e-2, "precision": "fp32"},
+        "training": {"max_steps": 16, "batch_size": 4, "accumulation": 1, "learning_rate": 2e-2, "precision": "fp32"}
+        | {"scheduler": "constant", "warmup": 0},
         "evaluation": {"prompts": []},
     }
     for name, changes in sections.items():
@@ -68,10 +69,10 @@ def code(tmp_path):
 @pytest.mark.parametrize("kind", ["grpo", "rloo"])
 def test_answers_that_are_rewarded_become_likelier(tiny, dataset, tmp_path, code, kind):
     # all of the model trains, because a random one says everything alike whatever its last layers hold
-    whole = {"method": {"kind": "full"}, "training": {"learning_rate": 3e-3, "max_steps": 12}}
+    whole = {"method": {"kind": "full"}, "training": {"learning_rate": 0.3, "max_steps": 12}}
     _, told = trained(tmp_path / "run", spec(tiny(), dataset, kind, **whole), code)
     rewards = [event.figures["reward"] for event in told if isinstance(event, Step)]
-    assert len(rewards) == 12 and sum(rewards[-3:]) > sum(rewards[:3]) + 0.3
+    assert len(rewards) == 12 and sum(rewards[-3:]) > sum(rewards[:3]) + 0.5
 
 
 def test_prompts_are_those_of_chat_and_the_outcome_is_the_adapter_alone(tiny, dataset, tmp_path, code):
