@@ -134,7 +134,8 @@ def wire(page: Page, widgets: Widgets) -> None:
 
     at, out = widgets.place, widgets.shown
     widgets.search.submit(guarded(search), [at, widgets.search], out, api_name="data_search", **quiet)
-    widgets.finding.input(guarded(finding), [at, widgets.finding], out, api_name="data_finding", **quiet)
+    # not input, which a dropdown of gradio 6.31 fires twice: the second answer would undo what was done meanwhile
+    widgets.finding.select(guarded(finding), [at, widgets.finding], out, api_name="data_finding", **quiet)
     widgets.goto.submit(guarded(goto), [at, widgets.goto], out, api_name="data_goto", **quiet)
     widgets.view.input(guarded(view), [at, widgets.view], out, api_name="data_view", **quiet)
     widgets.previous.click(guarded(earlier), at, out, api_name="data_previous", **quiet)
