@@ -55,12 +55,15 @@ class _Scaled(_Ranked):
     """Scaling numerator: the update is multiplied by alpha / rank. Twice the rank is usual."""
 
 
-class LoraMethod(_Targeted, _Scaled):
+class _Dropping(_Method):
+    dropout: float = Field(0.0, ge=0.0, lt=1.0)
+    """Dropout on the adapter's input, from 0 to below 1."""
+
+
+class LoraMethod(_Dropping, _Targeted, _Scaled):
     """Low-rank adaptation: two small matrices beside each chosen linear layer (arXiv:2106.09685)."""
 
     kind: Literal["lora"] = "lora"
-    dropout: float = Field(0.0, ge=0.0, lt=1.0)
-    """Dropout on the adapter's input, from 0 to below 1."""
     rslora: bool = False
     """Scale by alpha / sqrt(rank) instead (rank-stabilised LoRA, arXiv:2312.03732)."""
     dora: bool = False
@@ -94,15 +97,13 @@ class LoraMethod(_Targeted, _Scaled):
         return tuple(mark for mark in marks if mark)
 
 
-class AdaLoraMethod(_Targeted, _Scaled):
+class AdaLoraMethod(_Dropping, _Targeted, _Scaled):
     """LoRA whose rank is shared out among the layers while it trains (arXiv:2303.10512)."""
 
     kind: Literal["adalora"] = "adalora"
     rank: int = Field(8, ge=1, le=4096, json_schema_extra=FRONT)
     init_rank: int = Field(12, ge=1, le=4096, json_schema_extra=FRONT)
     """Rank of every layer at the start, from which the budget is cut to the average rank."""
-    dropout: float = Field(0.0, ge=0.0, lt=1.0)
-    """Dropout on the adapter's input, from 0 to below 1."""
     warmup_share: float = Field(0.1, ge=0, lt=1)
     """Share of the steps before ranks are cut."""
     final_share: float = Field(0.3, ge=0, lt=1)
@@ -151,7 +152,7 @@ class OftMethod(_Targeted):
     """One block for the whole layer."""
 
 
-class BoftMethod(_Targeted):
+class BoftMethod(_Dropping, _Targeted):
     """Orthogonal fine-tuning by butterfly factors (arXiv:2311.06243)."""
 
     kind: Literal["boft"] = "boft"
@@ -159,38 +160,32 @@ class BoftMethod(_Targeted):
     """Side of the orthogonal blocks. It must divide the layers' input size; larger learns more."""
     butterfly_factors: int = Field(1, ge=1, le=16)
     """Butterfly factors in the product. Above 1, block_size must be even."""
-    dropout: float = Field(0.0, ge=0.0, lt=1.0)
-    """Dropout on the adapter's input, from 0 to below 1."""
 
 
-class VeraMethod(_Targeted, _Ranked):
+class VeraMethod(_Dropping, _Targeted, _Ranked):
     """Vectors beside random matrices that all layers share (arXiv:2310.11454)."""
 
     kind: Literal["vera"] = "vera"
     rank: int = Field(256, ge=1, le=16_384, json_schema_extra=FRONT)
-    dropout: float = Field(0.0, ge=0.0, lt=1.0)
-    """Dropout on the adapter's input, from 0 to below 1."""
     projection_seed: int = Field(0, ge=0, le=2**31 - 1)
     """Seed of the frozen random matrices."""
     save_projection: bool = True
     """Save the random matrices too: a larger file, but the same answers on every machine."""
 
 
-class RandloraMethod(_Targeted, _Scaled):
+class RandloraMethod(_Dropping, _Targeted, _Scaled):
     """Full-rank updates as sums of random low-rank matrices (arXiv:2502.00987)."""
 
     kind: Literal["randlora"] = "randlora"
     rank: int = Field(32, ge=1, le=4096, json_schema_extra=FRONT)
     alpha: float = Field(640, gt=0, le=65_536, json_schema_extra=FRONT)
-    dropout: float = Field(0.0, ge=0.0, lt=1.0)
-    """Dropout on the adapter's input, from 0 to below 1."""
     projection_seed: int = Field(0, ge=0, le=2**31 - 1)
     """Seed of the frozen random matrices."""
     save_projection: bool = True
     """Save the random matrices too: a larger file, but the same answers on every machine."""
 
 
-class VbloraMethod(_Targeted, _Ranked):
+class VbloraMethod(_Dropping, _Targeted, _Ranked):
     """LoRA whose matrices are mixed from one shared bank of vectors (arXiv:2405.15179)."""
 
     kind: Literal["vblora"] = "vblora"
@@ -201,8 +196,6 @@ class VbloraMethod(_Targeted, _Ranked):
     """Length of a vector; it must divide every layer's sizes. Empty: the largest up to 256 that does."""
     top_k: int = Field(2, ge=1, le=64)
     """Vectors that are mixed into each piece."""
-    dropout: float = Field(0.0, ge=0.0, lt=1.0)
-    """Dropout on the adapter's input, from 0 to below 1."""
 
 
 class FourierftMethod(_Targeted):
@@ -224,13 +217,11 @@ class HraMethod(_Targeted, _Ranked):
     """Keep the mirrors orthogonal to each other (Gram-Schmidt)."""
 
 
-class MissMethod(_Targeted, _Ranked):
+class MissMethod(_Dropping, _Targeted, _Ranked):
     """Matrix shard sharing (arXiv:2409.15371)."""
 
     kind: Literal["miss"] = "miss"
     rank: int = Field(64, ge=1, le=4096, json_schema_extra=FRONT)
-    dropout: float = Field(0.0, ge=0.0, lt=1.0)
-    """Dropout on the adapter's input, from 0 to below 1."""
     shape: Literal["balance", "bat", "mini"] = "balance"
     """balance suits most jobs; bat lets the update depend on the weights; mini has the fewest parameters."""
     mini_rank: int = Field(16, ge=1, le=4096)
@@ -256,7 +247,7 @@ class AdaptionPromptMethod(_Method):
     """Upper layers that are adapted; all, where the model has fewer."""
 
 
-class BottleneckMethod(_Method):
+class BottleneckMethod(_Dropping, _Method):
     """Bottleneck adapters: a small network down and up again after sublayers (Houlsby et al., arXiv:1902.00751)."""
 
     family: ClassVar[Family] = "additive"
@@ -267,8 +258,6 @@ class BottleneckMethod(_Method):
     """houlsby: behind attention and MLP of each layer. pfeiffer: behind the MLP only."""
     activation: Literal["relu", "gelu", "silu"] = "gelu"
     """What stands between down and up."""
-    dropout: float = Field(0.0, ge=0.0, lt=1.0)
-    """Dropout on the adapter's input, from 0 to below 1."""
 
 
 class _Soft(_Method):
@@ -358,7 +347,7 @@ class TrainableTokensMethod(_Method):
     """Tokens whose embeddings train, such as a new word of a template. Each must be one token."""
 
 
-class AdamixMethod(_Targeted, _Scaled):
+class AdamixMethod(_Dropping, _Targeted, _Scaled):
     """AdaMix: several adapters a layer, drawn at random in each step, averaged at the end (arXiv:2205.12410)."""
 
     family: ClassVar[Family] = "mixture"
@@ -367,8 +356,6 @@ class AdamixMethod(_Targeted, _Scaled):
     """Adapters a layer, of which each step takes one at random."""
     consistency: float = Field(1.0, ge=0, le=100)
     """Weight of the loss that makes two random draws answer alike. It costs a second forward pass; 0 is off."""
-    dropout: float = Field(0.0, ge=0.0, lt=1.0)
-    """Dropout on the adapter's input, from 0 to below 1."""
 
 
 Method = Annotated[
