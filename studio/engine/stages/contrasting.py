@@ -13,9 +13,10 @@ os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # else the next lines wa
 from trl.experimental.cpo import CPOConfig, CPOTrainer
 from trl.experimental.orpo import ORPOConfig, ORPOTrainer
 
+from studio.engine.stages.setup import Setup, arguments, train_in_fp32, tuned
 from studio.templates.packed import IGNORED
 
-__all__ = ["CPOConfig", "CPOTrainer", "Contrasting", "ORPOConfig", "ORPOTrainer"]
+__all__ = ["CPOConfig", "CPOTrainer", "Contrasting", "ORPOConfig", "ORPOTrainer", "contrasting_trainer"]
 
 
 class Contrasting:
@@ -42,3 +43,21 @@ class Contrasting:
         if "loss" in logs:
             logs["num_tokens"] = self._tokens_seen
         super().log(logs, *others, **options)  # type: ignore[misc]
+
+
+def contrasting_trainer(setup: Setup, kind: type, config: type, own: dict[str, Any]) -> Any:
+    """A trainer of trl's kind that is ready to train. own: what the objective adds to its config."""
+    shared = {
+        "max_length": setup.spec.data.max_length,
+        "remove_unused_columns": False,  # trl's collator has names of its own
+    }
+    trainer = tuned(kind, setup.tuning)(
+        model=setup.model,
+        args=config(**{**shared, **own, **arguments(setup)}),
+        train_dataset=setup.rows.train,
+        eval_dataset=setup.rows.held,
+        processing_class=setup.tokenizer,
+        callbacks=list(setup.callbacks),
+    )
+    train_in_fp32(trainer.model)
+    return trainer

@@ -5,8 +5,8 @@ Not here: the rows (studio.engine.pairs).
 
 from __future__ import annotations
 
-from studio.engine.stages.contrasting import Contrasting, CPOConfig, CPOTrainer
-from studio.engine.stages.setup import Setup, arguments, train_in_fp32, tuned
+from studio.engine.stages.contrasting import Contrasting, CPOConfig, CPOTrainer, contrasting_trainer
+from studio.engine.stages.setup import Setup
 from studio.specs import CpoStage
 
 
@@ -21,19 +21,8 @@ def cpo_trainer(setup: Setup) -> CPOTrainer:
         "loss_type": stage.preference_loss,
         "simpo_gamma": stage.simpo_gamma,
         "cpo_alpha": stage.cpo_alpha,
-        "max_length": setup.spec.data.max_length,
-        "remove_unused_columns": False,  # trl's collator has names of its own
     }
-    trainer = tuned(_Trainer, setup.tuning)(
-        model=setup.model,
-        args=CPOConfig(**{**own, **arguments(setup)}),
-        train_dataset=setup.rows.train,
-        eval_dataset=setup.rows.held,
-        processing_class=setup.tokenizer,
-        callbacks=list(setup.callbacks),
-    )
-    train_in_fp32(trainer.model)
-    return trainer
+    return contrasting_trainer(setup, _Trainer, CPOConfig, own)
 
 
 class _Trainer(Contrasting, CPOTrainer):
