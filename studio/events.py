@@ -60,6 +60,25 @@ class Plan(_Event):
     """sha256 of each dataset's content, by name."""
     counts: dict[str, dict[str, int]] = {}
     """What became of each dataset's rows: rows, faulty, unlearned, unwritable, skipped, trained, held, mixed, …"""
+    path: Literal["fast", "trl"] = "trl"
+    """Whether steps are the studio's own, or those of trl's trainer."""
+    path_why: str = ""
+    """Why they are trl's."""
+
+
+class Preflight(_Event):
+    """What one real step on the longest rows took, before the first one of the run. Nothing of it is kept."""
+
+    type: Literal["preflight"] = "preflight"
+    tokens: int
+    """Of the step, in all its rows."""
+    seconds: float
+    peak_gib: float
+    """The most memory that the process held."""
+    free_gib: float
+    """What is left of the device's memory at that peak."""
+    seconds_in_all: float | None = None
+    """For all steps of the run, by the mean length of its rows."""
 
 
 class Step(_Event):
@@ -125,6 +144,7 @@ class Ended(_Event):
     path: str | None = None
 
 
-Event = Annotated[Started | Phase | Plan | Step | Measured | Sample | Saved | Note | Ended, Field(discriminator="type")]
+_Any = Started | Phase | Plan | Preflight | Step | Measured | Sample | Saved | Note | Ended
+Event = Annotated[_Any, Field(discriminator="type")]
 ADAPTER: TypeAdapter[Event] = TypeAdapter(Event)
 Emit = Callable[[_Event], None]

@@ -3,6 +3,7 @@
 The page explains these choices before a worker exists; the engine follows the very same ones.
 """
 
+import json
 import os
 import platform
 import shutil
@@ -13,20 +14,29 @@ from pathlib import Path
 
 import psutil
 
+from studio.errors import StudioError
+from studio.home import home, write_atomically
 from studio.specs import TrainSpec, ability
 
 GIB = 1024**3
+WORTHWHILE = 1.1
+"""Below this gain bf16 is left alone: it rounds more."""
 
 
 @dataclass(frozen=True)
 class Hardware:
-    """gpu: the name of the first CUDA device, or None. bf16: whether the training device computes in bf16."""
+    """gpu: the name of the first CUDA device, or None. bf16: whether the training device computes in bf16.
+
+    bf16_gain: how many times faster products in bf16 are than those in fp32. Some CPUs have the instructions and are
+    slower with them.
+    """
 
     cores: int
     memory_gib: float
     gpu: str | None = None
     gpu_memory_gib: float = 0.0
     bf16: bool = False
+    bf16_gain: float = 2.0
 
     @property
     def device(self) -> str:
@@ -45,15 +55,14 @@ class Choice:
     why: str
 
 
-@cache
 def detect() -> Hardware:
-    """Look at this machine once. CUDA_VISIBLE_DEVICES="" hides a GPU."""
+    """Look at this machine. CUDA_VISIBLE_DEVICES="" hides a GPU."""
     cores = usable_cores()
     memory = psutil.virtual_memory().total / GIB
-    name, gpu_memory, capability = _first_gpu()
+    name, gpu_memory, capability = _first_gpu(os.environ.get("CUDA_VISIBLE_DEVICES"))
     if name:
         return Hardware(cores, memory, name, gpu_memory, bf16=capability >= 8.0)
-    return Hardware(cores, memory, bf16=_cpu_has_bf16())
+    return Hardware(cores, memory, bf16=bool(_bf16_flags()), bf16_gain=measured_gain() or _likely_gain())
 
 
 def usable_cores() -> int:
@@ -73,14 +82,7 @@ def thread_environment() -> dict[str, str]:
 def choices(spec: TrainSpec, hardware: Hardware) -> dict[str, Choice]:
     """Every field of the spec that may be "auto", by dotted path, with its value on this hardware."""
     gpu = hardware.gpu is not None
-    half = "bf16" if hardware.bf16 else "fp32"
-    if gpu and not hardware.bf16:
-        half = "fp16"
-    why_half = {
-        "bf16": f"this {'GPU' if gpu else 'CPU'} computes in bf16: half the memory, and faster",
-        "fp16": "this GPU is older than bf16, so fp16 is used",
-        "fp32": "this CPU has no bf16 arithmetic, and emulating it is slow",
-    }[half]
+    half, why_half = _half(hardware)
     checkpointing = Choice("off", "memory is enough on this machine, and recomputing costs about 30 % of the time")
     if not ability(spec.method).checkpointing:
         checkpointing = Choice("off", "this method cannot recompute activations")
@@ -109,10 +111,41 @@ def choices(spec: TrainSpec, hardware: Hardware) -> dict[str, Choice]:
     }
 
 
-def _first_gpu() -> tuple[str | None, float, float]:
-    """(name, GiB, compute capability) of the first visible CUDA device, asked of the driver's own tool."""
+def _half(hardware: Hardware) -> tuple[str, str]:
+    """The precision that computes fastest, and why."""
+    device = "GPU" if hardware.gpu else "CPU"
+    if hardware.bf16 and hardware.bf16_gain > WORTHWHILE:
+        return "bf16", f"this {device} computes in bf16: half the memory, and faster"
+    if hardware.gpu:
+        return "fp16", "this GPU is older than bf16, so fp16 is used"
+    if hardware.bf16:
+        return "fp32", "products in bf16 are slower on this CPU than those in fp32"
+    return "fp32", "this CPU has no bf16 arithmetic, and emulating it is slow"
+
+
+def measured_gain() -> float | None:
+    """What keep_gain kept on this very CPU, or None."""
+    try:
+        kept = json.loads(_kept().read_text(encoding="utf-8"))
+        return float(kept["bf16_gain"]) if kept["cpu"] == _cpu_name() else None
+    except (OSError, ValueError, LookupError, TypeError, StudioError):
+        return None
+
+
+def keep_gain(gain: float) -> None:
+    """Keep a measured bf16_gain for this machine's next processes."""
+    write_atomically(_kept(), json.dumps({"cpu": _cpu_name(), "bf16_gain": round(gain, 3)}))
+
+
+def _kept() -> Path:
+    return home().cache / "machine.json"
+
+
+@cache
+def _first_gpu(visible: str | None) -> tuple[str | None, float, float]:
+    """(name, GiB, compute capability) of the first visible CUDA device, asked once of the driver's own tool."""
     tool = shutil.which("nvidia-smi")
-    if not tool or os.environ.get("CUDA_VISIBLE_DEVICES") == "":
+    if not tool or visible == "":
         return None, 0.0, 0.0
     query = [tool, "--query-gpu=name,memory.total,compute_cap", "--format=csv,noheader,nounits"]
     try:
@@ -123,11 +156,28 @@ def _first_gpu() -> tuple[str | None, float, float]:
         return None, 0.0, 0.0
 
 
-def _cpu_has_bf16() -> bool:
+def _bf16_flags() -> set[str]:
+    """The instructions for bf16 that this CPU has."""
     if platform.machine() == "arm64" and platform.system() == "Darwin":
-        return True
+        return {"bf16"}
+    return {"avx512_bf16", "amx_bf16", "bf16"} & set(_cpuinfo().split())
+
+
+def _likely_gain() -> float:
+    """Until it is measured. Intel's avx512_bf16 without AMX was seen at half the speed of fp32, AMD's at twice."""
+    only_avx = _bf16_flags() == {"avx512_bf16"} and "GenuineIntel" in _cpuinfo()
+    return 0.5 if only_avx else 2.0
+
+
+def _cpu_name() -> str:
+    lines = (line.partition(":") for line in _cpuinfo().splitlines())
+    names = [value.strip() for name, _, value in lines if name.strip() in ("model name", "CPU part")]
+    return f"{names[0] if names else platform.processor()} x {usable_cores()}"
+
+
+@cache
+def _cpuinfo() -> str:
     try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
-        return False
-    return any(flag in flags for flag in ("avx512_bf16", "amx_bf16", " bf16"))
+        return ""

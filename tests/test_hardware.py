@@ -56,9 +56,7 @@ def test_a_method_that_cannot_recompute_activations_goes_without_checkpointing()
 
 def test_a_hidden_gpu_is_not_used(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    detect.cache_clear()
     assert detect().device == "cpu" and detect().cores >= 1 and detect().memory_gib > 0
-    detect.cache_clear()
 
 
 def test_threads_sleep_while_they_wait_unless_the_user_says_otherwise(monkeypatch):

@@ -14,7 +14,7 @@ from typing import Any
 
 from studio.cli import output
 from studio.errors import JobError
-from studio.events import Event, Measured, Note, Phase, Plan, Sample, Saved, Step
+from studio.events import Event, Measured, Note, Phase, Plan, Preflight, Sample, Saved, Step
 from studio.jobs import control
 from studio.jobs.folder import JobFolder
 from studio.jobs.monitor import JobView, view_of
@@ -202,7 +202,14 @@ def _said(event: Event) -> str:
             held = f", {event.validation_rows:,} held out" if event.validation_rows else ""
             return (
                 f"{event.rows:,} rows{held}, {event.total_steps:,} steps of {event.effective_batch_size} rows, "
-                f"{event.trainable_parameters:,} of {event.total_parameters:,} parameters, on {event.device}"
+                f"{event.trainable_parameters:,} of {event.total_parameters:,} parameters, on {event.device}; "
+                + ("fast path" if event.path == "fast" else f"trl's own steps ({event.path_why})")
+            )
+        case Preflight():
+            about = f", about {event.seconds_in_all / 60:,.1f} min in all" if event.seconds_in_all else ""
+            return (
+                f"preflight: {event.tokens:,} tokens in {event.seconds:.1f} s, {event.peak_gib:.1f} GiB at most, "
+                f"{event.free_gib:.1f} GiB left{about}"
             )
         case Measured():
             scores = "  ".join(f"{name} {output.number(score)}" for name, score in event.scores.items())

@@ -26,9 +26,12 @@ from studio.engine.curve import loss_picture
 from studio.engine.examined import examined, kept
 from studio.engine.methods import Context, Tuning, tuning
 from studio.engine.methods.tuning import keep_state
+from studio.engine.models.arithmetic import measure_once
 from studio.engine.models.load import device, load_base, load_tokenizer, record_origin, template_of
 from studio.engine.models.quantize import keep_trainable
 from studio.engine.models.resolve import peek, resolve
+from studio.engine.preflight import preflight
+from studio.engine.recovery import train_through
 from studio.engine.reporting import kept_in
 from studio.engine.rewards import Judge
 from studio.engine.rows import Rows
@@ -67,6 +70,7 @@ def train(
     Returns: the adapter's folder, or None if the run was stopped before its end.
     Raises: StudioError: something the user can act on.
     """
+    measure_once()
     machine = hardware.detect()
     choices = hardware.choices(spec, machine)
     stage = STAGES[spec.stage.kind]
@@ -144,6 +148,8 @@ def train(
         emit(plan)
         if not complete_checkpoints(checkpoints):
             examined(stage.examine, trainer, rows, when="before", record=record, emit=emit)
+        if spec.training.preflight:
+            preflight(trainer, steps=plan.total_steps, emit=emit)
         emit(Phase(name="train"))
         if not _trained(trainer, spec, checkpoints, emit):
             return None
@@ -163,7 +169,7 @@ def _trained(trainer: Any, spec: TrainSpec, checkpoints: Path, emit: Emit) -> bo
     if found and given_up(log := log_of(found[-1][1]), patience):
         trainer._load_from_checkpoint(newest)  # it had ended early already
     else:
-        trainer.train(resume_from_checkpoint=newest)
+        train_through(trainer, newest, emit)
         log = trainer.state.log_history
     _draw(log, spec, checkpoints.with_name("loss.svg"))
     if trainer.state.global_step < trainer.state.max_steps and not given_up(log, patience):
@@ -279,6 +285,8 @@ def _plan(spec: TrainSpec, method: Tuning, trainer: Any, rows: Rows, machine: ha
         choices={field: choice.value for field, choice in choices.items()},
         data=rows.hashes,
         counts=rows.plain_counts(),
+        path="fast" if getattr(trainer, "path", None) else "trl",
+        path_why=getattr(trainer, "why_not_fast", "this stage has a step of its own"),
     )
 
 

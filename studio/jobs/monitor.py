@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from studio.errors import JobError, StudioError, unknown
-from studio.events import Ended, Event, Measured, Note, Phase, Plan, Sample, Saved, Started, Step
+from studio.events import Ended, Event, Measured, Note, Phase, Plan, Preflight, Sample, Saved, Started, Step
 from studio.jobs import folder as folders
 from studio.jobs.folder import JobFolder
 from studio.jobs.journal import tail
@@ -43,6 +43,7 @@ class JobView:
     attempt: int = 0
     phase: Phase | None = None
     plan: Plan | None = None
+    preflight: Preflight | None = None
     steps: tuple[Step, ...] = ()
     """One per optimiser step, ascending; after a resume the newer attempt's value of a step."""
     generation: int = 0
@@ -191,6 +192,8 @@ def fold(view: JobView, events: list[Event]) -> JobView:
                 changes["phase"] = event
             case Plan():
                 changes["plan"] = event
+            case Preflight():
+                changes["preflight"] = event
             case Measured():
                 same = [each for each in measured if (each.step, each.subject) != (event.step, event.subject)]
                 measured = [*same, event]

@@ -86,6 +86,8 @@ class TrainingSpec(Section):
     """Precision of the arithmetic. auto: bf16 where the device computes in it, else fp32."""
     gradient_checkpointing: Literal["auto", "on", "off"] = "auto"
     """Recompute activations in the backward pass: about 30 % slower, much less memory. auto: on only on a GPU."""
+    preflight: bool = True
+    """Take one step on the longest rows first, of which nothing is kept, to see what memory and time the run needs."""
     save_steps: int = Field(50, ge=1, le=100_000_000)
     """Optimiser steps between checkpoints. One is always saved at the end and at a stop."""
     save_total_limit: int = Field(3, ge=1, le=10_000)

@@ -6,7 +6,7 @@ Not here: the chart (studio.ui.live_chart), and when anything is shown (studio.u
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from studio.events import Phase
 from studio.hardware import Choice, Hardware
@@ -114,12 +114,27 @@ def notes(view: JobView | None, language: str) -> str:
     """What the user should know: notes of the run, rows that were skipped, lines that could not be read."""
     if view is None:
         return ""
-    lines = list(view.notes)
+    lines = [*_steps(view, language), *view.notes]
     if view.plan and view.plan.skipped_rows:
         lines.append(table(language)["train.skipped_rows"].format(count=view.plan.skipped_rows))
     if view.skipped_lines:
         lines.append(table(language)["train.skipped_lines"].format(count=view.skipped_lines))
     return paragraphs(lines)
+
+
+def _steps(view: JobView, language: str) -> Iterator[str]:
+    """How the run takes its steps, and what the preflight measured."""
+    texts = table(language)
+    if view.plan and view.plan.path == "fast":
+        yield texts["train.path.fast"]
+    elif view.plan and view.plan.path_why:
+        why = view.plan.path_why
+        yield texts["train.path.trl"].format(why=texts.get(f"train.path.why.{why}", why))
+    if found := view.preflight:
+        known = {"tokens": f"{found.tokens:,}", "seconds": duration(found.seconds, language)}
+        memory = {"peak": f"{found.peak_gib:.1f} GiB", "left": f"{found.free_gib:.1f} GiB"}
+        in_all = duration(found.seconds_in_all, language) if found.seconds_in_all else NOTHING
+        yield texts["train.preflight"].format(**known, **memory, in_all=in_all)
 
 
 def paragraphs(lines: Iterable[str]) -> str:

@@ -14,7 +14,22 @@ VOCABULARY = 6400
 def make(kind: str, folder: Path, *, hidden: int = 64, seed: int = 0) -> Path:
     """A random two-layer model of an architecture, saved with a tokenizer and ChatML as its template."""
     import torch
-    from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+    from transformers import (
+        Gemma2Config,
+        Gemma2ForCausalLM,
+        GemmaConfig,
+        GemmaForCausalLM,
+        GPT2Config,
+        GPT2LMHeadModel,
+        LlamaConfig,
+        LlamaForCausalLM,
+        MistralConfig,
+        MistralForCausalLM,
+        Qwen2Config,
+        Qwen2ForCausalLM,
+        Qwen3Config,
+        Qwen3ForCausalLM,
+    )
 
     torch.manual_seed(seed)
     shared = {"vocab_size": VOCABULARY, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
@@ -30,6 +45,14 @@ def make(kind: str, folder: Path, *, hidden: int = 64, seed: int = 0) -> Path:
         model = GPT2LMHeadModel(GPT2Config(n_embd=hidden, n_layer=2, n_head=4, n_positions=512, **shared))
     elif kind == "qwen2":
         model = Qwen2ForCausalLM(Qwen2Config(**wide, **shared, tie_word_embeddings=True))
+    elif kind == "qwen3":
+        model = Qwen3ForCausalLM(Qwen3Config(**wide, **shared, head_dim=16))
+    elif kind == "gemma":
+        model = GemmaForCausalLM(GemmaConfig(**wide, **shared, head_dim=16))
+    elif kind == "gemma2":
+        model = Gemma2ForCausalLM(Gemma2Config(**wide, **shared, head_dim=16))
+    elif kind == "mistral":  # whose layers see no further than a window
+        model = MistralForCausalLM(MistralConfig(**wide, **shared, head_dim=16, sliding_window=12))
     else:
         model = LlamaForCausalLM(LlamaConfig(**wide, **shared))
     folder.mkdir(parents=True, exist_ok=True)
@@ -65,7 +88,7 @@ def tokenizer() -> str:
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory):
-    """tiny("llama" | "qwen2" | "gpt2") -> its folder; made once a session."""
+    """tiny("llama" | "qwen2" | "gpt2" | …) -> its folder; made once a session."""
     made: dict[str, Path] = {}
 
     def get(kind: str = "llama") -> Path:

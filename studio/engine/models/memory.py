@@ -2,6 +2,7 @@
 
 import json
 import struct
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -29,14 +30,36 @@ def free_bytes() -> int:
 
 
 def peak_gib() -> float:
-    """The most memory this process has held: on the GPU where there is one, else resident."""
+    """The most memory this process has held since `forget_peak`: on the GPU where there is one, else resident."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated(0) / 1024**3
+    if _STATUS.is_file():
+        (line,) = (line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) / 1024**2
     try:
         import resource
     except ImportError:  # Windows
         return psutil.Process().memory_info().peak_wset / 1024**3
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1024**3
+
+
+def held_gib() -> float:
+    """The memory that this process holds now."""
+    if torch.cuda.is_available():
+        return torch.cuda.memory_allocated(0) / 1024**3
+    return psutil.Process().memory_info().rss / 1024**3
+
+
+def forget_peak() -> None:
+    """Measure the peak anew from here, where the system can."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats(0)
+    else:
+        with suppress(OSError):  # Linux alone has it, and a container may forbid it
+            _RESET.write_text("5")
+
+
+_STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def _parameters(path: Path) -> int:

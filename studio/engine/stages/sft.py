@@ -5,7 +5,7 @@ Not here: the story around it (studio.engine.train), and how the rows were made 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,23 +13,27 @@ import torch
 from transformers import Trainer
 from trl import SFTConfig, SFTTrainer
 
+from studio.engine.fast.documents import Document
+from studio.engine.fast.path import NotProven, Path, open_path
+from studio.engine.fast.trainer import FastTrainer
 from studio.engine.rows import TASKS
 from studio.engine.stages.setup import Setup, arguments, train_in_fp32, tuned
 from studio.specs import ability
 
 
 def sft_trainer(setup: Setup) -> SFTTrainer:
-    """A trainer that is ready to train.
+    """A trainer that is ready to train: on the fast path where the run can take it, else trl's own.
 
-    Batches are padding-free where the method allows it: rows lie end to end, and position ids keep them from seeing
-    each other.
+    trl's batches are padding-free where the method allows it: rows lie end to end, and position ids keep them from
+    seeing each other.
     """
     stage, data = setup.spec.stage, setup.spec.data
+    path, why_not = fast_path(setup)
     own = {
         "neftune_noise_alpha": stage.neftune_noise_alpha,
         "label_smoothing_factor": stage.label_smoothing,
         "packing": stage.packing,
-        "padding_free": ability(setup.spec.method).padding_free,
+        "padding_free": path is None and ability(setup.spec.method).padding_free,
         # rows are cut already; with packing this is the length that several rows fill
         "max_length": data.max_length if stage.packing else None,
         "eval_packing": False,
@@ -38,7 +42,8 @@ def sft_trainer(setup: Setup) -> SFTTrainer:
     if with_tasks:
         own["remove_unused_columns"] = False
     whole = not setup.tuning.fused_loss or stage.label_smoothing > 0
-    trainer = tuned(_WholeLogits if whole else SFTTrainer, setup.tuning)(
+    kind = FastTrainer if path else _WholeLogits if whole else SFTTrainer
+    trainer = tuned(kind, setup.tuning)(
         model=setup.model,
         args=SFTConfig(**{**own, **arguments(setup)}),
         train_dataset=setup.rows.train,
@@ -49,7 +54,44 @@ def sft_trainer(setup: Setup) -> SFTTrainer:
     if with_tasks:
         trainer.data_collator = _WithTasks(trainer.data_collator)
     train_in_fp32(trainer.model)
+    if path:
+        trainer.take(path, setup.emit, data.max_length)
+    trainer.why_not_fast = why_not
     return trainer
+
+
+HARMLESS = frozenset({"adam_beta1", "adam_beta2", "adam_epsilon", "lr_scheduler_kwargs", "dataloader_drop_last"})
+"""Arguments of the trainer that concern what is around a step."""
+
+
+def fast_path(setup: Setup) -> tuple[Path | None, str]:
+    """The fast path of a run, proven on its first rows, or why it goes through trl's own step."""
+    if why := "; ".join(_rules_out(setup)):
+        return None, why
+    rows = setup.rows.train.select(range(min(2, len(setup.rows.train))))
+    documents = [Document(torch.tensor(row["input_ids"]), torch.tensor(row["labels"])) for row in rows]
+    mixed = setup.choices["training.precision"].value == "bf16"
+    half = mixed or setup.choices["model.dtype"].value == "bf16"
+    try:
+        return open_path(setup.model, documents, dtype=torch.bfloat16 if half else torch.float32, mixed=mixed), ""
+    except NotProven as error:
+        return None, f"on this model {error}"
+
+
+def _rules_out(setup: Setup) -> Iterator[str]:
+    stage, tuning = setup.spec.stage, setup.tuning
+    if not ability(setup.spec.method).padding_free:
+        yield "rows cannot lie end to end with this method"
+    if tuning.loss is not None or not tuning.fused_loss:
+        yield "this method has a part in the loss"
+    if stage.label_smoothing:
+        yield "label smoothing needs all logits"
+    if stage.neftune_noise_alpha:
+        yield "NEFTune's noise goes by the length of each row"
+    if "fp16" in (setup.choices[name].value for name in ("training.precision", "model.dtype")):
+        yield "fp16 needs scaled gradients"
+    if named := ", ".join(name for name in setup.spec.trainer if name not in HARMLESS):
+        yield f"trainer.{named} may change the step"
 
 
 class _WholeLogits(SFTTrainer):
