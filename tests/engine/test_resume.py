@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from studio.engine.best import STATE, best, log_of
+from studio.engine.fast.trainer import documents_of
 from studio.engine.methods import TUNINGS
 from studio.events import Measured, Note, Step
 from tests.engine.test_train import Run, spec
@@ -191,5 +192,5 @@ def _losses(trainer, row):
     """Of the learned tokens of each document in a packed row."""
     batch = trainer.path.passed(documents_of(trainer.data_collator([row])), torch.device("cpu"))
     trainer.model.eval()
-    with torch.no_grad(), within(batch.layout, torch.device("cpu")):
+    with torch.no_grad(), trainer.path.within(batch):
         return list(trainer.path.run(batch).each.split(batch.counts))

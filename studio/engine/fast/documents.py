@@ -2,7 +2,8 @@
 
 Conversations of one template begin with the same tokens, such as its system text. Under causal attention these tokens
 see nothing else, so their hidden states are the same in every row, and one copy serves all: the gradients that rows
-send back into it add up, as they would in the weights. Not here: how attention keeps documents apart (attention).
+send back into it add up, as they would in the weights. What stands behind the last token that predicts, such as the end
+of the answer itself, is seen by nobody and is left out. Not here: how attention keeps documents apart (attention).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ WORTHWHILE = 4
 
 @dataclass(frozen=True)
 class Document:
-    """One row: ids and labels, both (n,) and int64; a label is IGNORED or the id at its own place."""
+    """One row: ids, (n,), and labels, (n,) or one longer; a label is IGNORED or the id at its own place. All int64."""
 
     ids: torch.Tensor
     labels: torch.Tensor
@@ -79,6 +80,15 @@ class Pass:
         return Pass(*moved, layout=self.layout, counts=self.counts)
 
 
+def without_end(document: Document) -> Document:
+    """Up to the last token that is learned, with that one as a label alone; all of it where nothing is learned."""
+    learned = (document.labels[1:] != IGNORED).nonzero()
+    if not len(learned):
+        return document
+    last = int(learned[-1]) + 1
+    return Document(document.ids[:last], document.labels[: last + 1])
+
+
 def common_beginning(documents: Sequence[Document]) -> int:
     """How many tokens all documents begin with, short of the place from which one of them predicts."""
     if len(documents) < 2:
@@ -94,6 +104,7 @@ def common_beginning(documents: Sequence[Document]) -> int:
 
 def lay_out(documents: Sequence[Document], *, shared: bool = True) -> Pass:
     """Put documents end to end. shared: compute a common beginning once; off where dropout must differ by row."""
+    documents = [without_end(each) for each in documents]
     prefix = common_beginning(documents) if shared else 0
     layout = Layout(prefix, tuple(len(each) - prefix for each in documents))
     head = documents[0].ids[:prefix]

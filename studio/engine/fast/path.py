@@ -15,7 +15,7 @@ import torch
 from studio.engine.fast import attention
 from studio.engine.fast.cross_entropy import Told, cross_entropy
 from studio.engine.fast.documents import Document, Pass, lay_out
-from studio.engine.fast.layers import fuse_layers
+from studio.engine.fast.layers import fuse_layers, rotating
 from studio.engine.fast.lora import can_fuse, fuse
 from studio.templates.packed import IGNORED
 
@@ -44,8 +44,14 @@ class Path:
     autocast: torch.dtype | None = None
     fused: tuple[int, tuple[str, ...]] = (0, ())
 
+    @contextmanager
+    def within(self, batch: Pass) -> Iterator[None]:
+        """Where a pass is run forward and backward: a layer may be computed again then."""
+        with attention.within(batch.layout, batch.ids.device), rotating(causal_model(self.model)):
+            yield
+
     def run(self, batch: Pass) -> Told:
-        """Losses of a pass. Its backward pass must happen within `attention.within` too."""
+        """Losses of a pass, inside of `within`."""
         causal = causal_model(self.model)
         device = batch.ids.device
         with torch.autocast(device.type, dtype=self.autocast or torch.bfloat16, enabled=self.autocast is not None):
@@ -158,7 +164,7 @@ def _own_losses(model: Any, documents: Sequence[Document], mixed: bool) -> torch
 
 def _prove(path: Path, documents: Sequence[Document], own: torch.Tensor, dtype: torch.dtype) -> None:
     batch = path.passed(documents, own.device)
-    with torch.no_grad(), _evaluating(path.model), attention.within(batch.layout, own.device):
+    with torch.no_grad(), _evaluating(path.model), path.within(batch):
         ours = path.run(batch).each
     off = float((ours - own).abs().mean() / own.mean().clamp(min=1.0))
     if not off <= CLOSE[dtype]:

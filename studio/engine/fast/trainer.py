@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from trl import SFTTrainer
 
-from studio.engine.fast import attention
 from studio.engine.fast.documents import Document, grouped
 from studio.engine.fast.path import Path
 from studio.engine.memory_errors import out_of_memory
@@ -85,7 +84,7 @@ class FastTrainer(SFTTrainer):
         told, count = torch.zeros(3, dtype=torch.float64), max(1, sum(each.learned for each in documents))
         for group in grouped(documents, self.most):
             batch = self.path.passed(group, self.args.device)
-            with attention.within(batch.layout, self.args.device):
+            with self.path.within(batch):
                 found = self.path.run(batch)
                 self.accelerator.backward(found.loss / count)
             told += torch.stack([found.loss.detach().double(), found.right.double(), found.entropy.double()]).cpu()
@@ -114,7 +113,7 @@ class FastTrainer(SFTTrainer):
         told, count = torch.zeros(3, dtype=torch.float64), 0
         for group in grouped(documents, self.most):
             batch = self.path.passed(group, self.args.device)
-            with attention.within(batch.layout, self.args.device):
+            with self.path.within(batch):
                 found = self.path.run(batch)
             told += torch.stack([found.loss.double(), found.right.double(), found.entropy.double()]).cpu()
             count += len(batch.targets)

@@ -16,9 +16,16 @@ ROWS = [document([1, 2, 3, 4, 5, 60, 61], 6), document([1, 2, 3, 4, 5, 70, 71, 7
 
 def test_a_common_beginning_stands_once_and_positions_go_on_from_it():
     batch = lay_out(ROWS)
-    assert batch.layout == Layout(5, (2, 3))
-    assert batch.ids.tolist() == [[1, 2, 3, 4, 5, 60, 61, 70, 71, 72]]
-    assert batch.positions.tolist() == [[0, 1, 2, 3, 4, 5, 6, 5, 6, 7]]
+    assert batch.layout == Layout(5, (1, 2))
+    assert batch.ids.tolist() == [[1, 2, 3, 4, 5, 60, 70, 71]]
+    assert batch.positions.tolist() == [[0, 1, 2, 3, 4, 5, 5, 6]]
+
+
+def test_tokens_behind_the_last_that_predicts_are_left_out_and_predicted_all_the_same():
+    row = Document(torch.arange(9), torch.tensor([IGNORED] * 4 + [4, 5] + [IGNORED] * 3))
+    batch = lay_out([row])
+    assert batch.ids.tolist() == [[0, 1, 2, 3, 4]] and batch.targets.tolist() == [4, 5]
+    assert batch.ids[0, batch.places].tolist() == [3, 4]
 
 
 def test_places_predict_the_tokens_that_follow_them():
@@ -28,9 +35,9 @@ def test_places_predict_the_tokens_that_follow_them():
     assert batch.ids[0, batch.places].tolist() == [60, 70, 71]
 
 
-def test_without_sharing_every_row_is_whole():
+def test_without_sharing_every_row_has_its_beginning():
     batch = lay_out(ROWS, shared=False)
-    assert batch.layout == Layout(0, (7, 8))
+    assert batch.layout == Layout(0, (6, 7))
     assert batch.ids[0, batch.places].tolist() == [60, 70, 71] and batch.targets.tolist() == [61, 71, 72]
 
 

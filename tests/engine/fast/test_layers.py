@@ -1,0 +1,111 @@
+"""Norms, gated MLPs, rotations and LoRA layers in their fused form, beside the modules that they stand for."""
+
+import sys
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM
+
+from studio.engine.fast.layers import ROTARY, _Rotated, fuse_layers, rotating
+from studio.engine.fast.lora import can_fuse, fuse
+
+
+def loaded(folder, dtype=torch.float32):
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).requires_grad_(False)
+
+
+def with_gradient(module, x):
+    x = x.clone().requires_grad_()
+    out = module(x)
+    (gradient,) = torch.autograd.grad(out.square().sum(), x)
+    return out, gradient
+
+
+@pytest.mark.parametrize(
+    ("family", "names"),
+    [
+        ("llama", ["LlamaMLP", "LlamaRMSNorm"]),
+        ("qwen3", ["Qwen3MLP", "Qwen3RMSNorm"]),
+        ("gemma", ["GemmaRMSNorm"]),  # whose MLP has another activation
+        ("gpt2", []),
+    ],
+)
+def test_layers_give_what_they_gave_forward_and_backward(family, names, tiny):
+    usual, fused = loaded(tiny(family)), loaded(tiny(family))
+    assert fuse_layers(fused) == names
+    for (name, one), other in zip(usual.named_modules(), fused.modules(), strict=True):
+        if type(one).__name__ in names:
+            size = one.weight.shape[0] if hasattr(one, "weight") else one.gate_proj.in_features
+            x = torch.randn(2, 5, size)
+            torch.testing.assert_close(
+                with_gradient(other, x), with_gradient(one, x), msg=lambda text, n=name: n + text
+            )
+
+
+def test_a_norm_that_trains_is_left_alone(tiny):
+    model = loaded(tiny()).requires_grad_(True)
+    assert "LlamaRMSNorm" not in fuse_layers(model)
+
+
+def test_rotations_are_those_of_the_model_and_go_back(tiny):
+    model = loaded(tiny())
+    module = sys.modules[type(model).__module__]
+    usual = getattr(module, ROTARY)
+    query, key = torch.randn(1, 4, 6, 16, requires_grad=True), torch.randn(1, 2, 6, 16, requires_grad=True)
+    cos, sin = torch.randn(1, 6, 16), torch.randn(1, 6, 16)  # as no model has them: each place counts
+    wanted = usual(query, key, cos, sin)
+    gradients = torch.autograd.grad(sum(each.square().sum() for each in wanted), (query, key))
+    with rotating(model):
+        found = getattr(module, ROTARY)(query, key, cos, sin)
+        assert type(found[0].grad_fn).__name__.startswith(_Rotated.__name__)
+        torch.testing.assert_close(found, wanted)
+        torch.testing.assert_close(
+            torch.autograd.grad(sum(each.square().sum() for each in found), (query, key)), gradients
+        )
+    assert getattr(module, ROTARY) is usual
+
+
+def adapted(folder, **options):
+    torch.manual_seed(0)
+    model = get_peft_model(
+        AutoModelForCausalLM.from_pretrained(folder), LoraConfig(r=4, target_modules="all-linear", **options)
+    )
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter)
+    return model
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "gpt2"])  # without bias, with one, and (in, out)
+def test_a_lora_layer_gives_what_peft_gives(family, tiny):
+    usual, fused = adapted(tiny(family)), adapted(tiny(family))
+    layers = [module for module in fused.modules() if can_fuse(module, torch.float32)]
+    assert layers
+    for layer in layers:
+        fuse(layer, torch.float32)
+    ids = torch.arange(20)[None]
+    wanted, found = (model(input_ids=ids, labels=ids).loss for model in (usual, fused))
+    torch.testing.assert_close(found, wanted)
+    wanted.backward()
+    found.backward()
+    for (name, one), other in zip(usual.named_parameters(), fused.parameters(), strict=True):
+        if one.requires_grad:
+            torch.testing.assert_close(other.grad, one.grad, msg=lambda text, n=name: f"{n}: {text}")
+
+
+def test_a_switched_off_adapter_is_off(tiny):
+    model = adapted(tiny())
+    ids = torch.arange(20)[None]
+    with model.disable_adapter():
+        wanted = model(input_ids=ids).logits
+    for layer in model.modules():
+        if can_fuse(layer, torch.float32):
+            fuse(layer, torch.float32)
+    with model.disable_adapter():
+        torch.testing.assert_close(model(input_ids=ids).logits, wanted)
+
+
+def test_variants_that_are_no_plain_sum_are_not_fused(tiny):
+    model = adapted(tiny(), use_dora=True)
+    assert not any(can_fuse(module, torch.float32) for module in model.modules())
