@@ -19,6 +19,8 @@ from studio.home import home, write_atomically
 from studio.specs import TrainSpec, ability
 
 GIB = 1024**3
+ONLINE = ("grpo", "rloo")
+"""Stages whose step cannot be divided when memory runs out: answers to a question are compared in one batch."""
 WORTHWHILE = 1.1
 """Below this gain bf16 is left alone: it rounds more."""
 
@@ -83,10 +85,10 @@ def choices(spec: TrainSpec, hardware: Hardware) -> dict[str, Choice]:
     """Every field of the spec that may be "auto", by dotted path, with its value on this hardware."""
     gpu = hardware.gpu is not None
     half, why_half = _half(hardware)
-    checkpointing = Choice("off", "memory is enough on this machine, and recomputing costs about 30 % of the time")
+    checkpointing = Choice("off", "it costs about 30 % of the time, and goes on by itself where memory runs out")
     if not ability(spec.method).checkpointing:
         checkpointing = Choice("off", "this method cannot recompute activations")
-    elif gpu:
+    elif gpu and spec.stage.kind in ONLINE:
         checkpointing = Choice("on", "saves memory on the GPU for about 30 % of the time")
     whole = spec.method.kind == "full"
     auto = {

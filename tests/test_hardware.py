@@ -2,12 +2,13 @@
 
 import pytest
 
-from studio.hardware import Hardware, choices, detect, thread_environment
+from studio.hardware import Hardware, choices, detect, keep_gain, measured_gain, thread_environment
 from studio.specs import TrainSpec, parse
 from studio.specs.abilities import table
 
 CPU = Hardware(cores=2, memory_gib=24, bf16=True)
 OLD_CPU = Hardware(cores=4, memory_gib=8)
+SLOW_BF16_CPU = Hardware(cores=2, memory_gib=24, bf16=True, bf16_gain=0.5)
 GPU = Hardware(cores=8, memory_gib=64, gpu="NVIDIA RTX 4090", gpu_memory_gib=24, bf16=True)
 OLD_GPU = Hardware(cores=8, memory_gib=64, gpu="Tesla T4", gpu_memory_gib=16)
 
@@ -23,8 +24,9 @@ def values(hardware, **training):
     [
         (CPU, "bf16", "adamw_torch", "off"),
         (OLD_CPU, "fp32", "adamw_torch", "off"),
-        (GPU, "bf16", "paged_adamw_8bit", "on"),
-        (OLD_GPU, "fp16", "paged_adamw_8bit", "on"),
+        (SLOW_BF16_CPU, "fp32", "adamw_torch", "off"),
+        (GPU, "bf16", "paged_adamw_8bit", "off"),
+        (OLD_GPU, "fp16", "paged_adamw_8bit", "off"),
     ],
 )
 def test_auto_is_what_the_machine_can_do(hardware, precision, optimizer, checkpointing):
@@ -39,6 +41,19 @@ def test_auto_is_what_the_machine_can_do(hardware, precision, optimizer, checkpo
 def test_what_the_spec_sets_is_kept_and_every_choice_has_a_reason():
     assert values(GPU, optimizer="sgd", precision="fp32")["training.optimizer"] == "sgd"
     assert all(choice.why for choice in choices(TrainSpec(), OLD_GPU).values())
+
+
+def test_a_step_that_cannot_be_divided_recomputes_on_a_gpu_from_the_start():
+    stage = {"kind": "grpo", "rewards": ["exact_match"]}
+    assert choices(parse(TrainSpec, {"stage": stage}), GPU)["training.gradient_checkpointing"].value == "on"
+
+
+def test_the_measured_speed_of_bf16_decides_on_this_very_cpu(studio_home, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    keep_gain(0.7)
+    assert measured_gain() == 0.7 and detect().bf16_gain == 0.7
+    monkeypatch.setattr("studio.hardware._cpu_name", lambda: "another one")
+    assert measured_gain() is None and detect().bf16_gain in (0.5, 2.0)
 
 
 def test_full_fine_tuning_keeps_its_weights_in_fp32():

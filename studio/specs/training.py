@@ -85,7 +85,7 @@ class TrainingSpec(Section):
     precision: Precision = "auto"
     """Precision of the arithmetic. auto: bf16 where the device computes in it, else fp32."""
     gradient_checkpointing: Literal["auto", "on", "off"] = "auto"
-    """Recompute activations in the backward pass: about 30 % slower, much less memory. auto: on only on a GPU."""
+    """Recompute activations in the backward pass: about 30 % slower, much less memory. auto: when memory runs out."""
     preflight: bool = True
     """Take one step on the longest rows first, of which nothing is kept, to see what memory and time the run needs."""
     save_steps: int = Field(50, ge=1, le=100_000_000)

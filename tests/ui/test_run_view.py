@@ -75,7 +75,13 @@ def test_every_state_has_a_word_in_both_languages(state):
 
 @pytest.mark.parametrize(
     "hardware",
-    [Hardware(2, 8), Hardware(2, 8, bf16=True), Hardware(8, 64, "T4", 15), Hardware(8, 64, "H200", 140, bf16=True)],
+    [
+        Hardware(2, 8),
+        Hardware(2, 8, bf16=True),
+        Hardware(2, 8, bf16=True, bf16_gain=0.5),
+        Hardware(8, 64, "T4", 15),
+        Hardware(8, 64, "H200", 140, bf16=True),
+    ],
 )
 def test_every_reason_for_an_automatic_choice_is_said_in_both_languages(hardware):
     for choice in choices(TrainSpec(), hardware).values():

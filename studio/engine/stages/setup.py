@@ -43,6 +43,10 @@ class Setup:
     judge: Judge | None = None
 
 
+FUSED = {"adamw_torch": "adamw_torch_fused"}
+"""The same optimiser in one kernel instead of a dozen."""
+
+
 def arguments(setup: Setup) -> dict[str, Any]:
     """What transformers' TrainingArguments and all of trl's configs take, under their own names."""
     spec, training = setup.spec, setup.spec.training
@@ -62,7 +66,7 @@ def arguments(setup: Setup) -> dict[str, Any]:
         "warmup_steps": training.warmup,  # below 1, transformers reads it as a share of the steps
         "weight_decay": training.weight_decay,
         "max_grad_norm": training.max_grad_norm,
-        "optim": setup.choices["training.optimizer"].value,
+        "optim": FUSED.get(optimizer := setup.choices["training.optimizer"].value, optimizer),
         "gradient_checkpointing": setup.choices["training.gradient_checkpointing"].value == "on",
         "seed": training.seed,
         "data_seed": spec.data.seed,
