@@ -1,9 +1,11 @@
-"""The page. Gradio is imported here first, without the work that it does for editors.
+"""The page. Gradio is imported here first, without what takes most of that time and is of no use here.
 
-gradio (6.31) parses the source of each of its components at every import, to write an interface file beside it: that is
-more than half of the time. It passes over a class whose file cannot be told. Not here: what the page holds.
+gradio (6.31) parses the source of each of its components at every import, to write an interface file for editors beside
+it; it passes over a class whose file cannot be told. And Python looks for garbage again and again among things that
+stay. Not here: what the page holds.
 """
 
+import gc
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,5 +28,17 @@ def _no_interface_files() -> Iterator[None]:
         inspect.getfile = getfile
 
 
-with _no_interface_files():
+@contextmanager
+def _no_garbage() -> Iterator[None]:
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if collects:
+            gc.enable()
+
+
+with _no_interface_files(), _no_garbage():
     import gradio  # noqa: F401

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import yaml
 from gradio.i18n import I18nData
 from pydantic import BaseModel
 
@@ -26,8 +25,6 @@ LANGUAGES = ("en", "zh")
 LOCALES = {"en": "en", "zh": "zh-CN"}
 """What a browser calls each language."""
 _FOLDER = Path(__file__).resolve().parent
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""The same in C where PyYAML was built with it: the page reads all texts whenever it starts."""
 _PREFIX = "studio."  # Gradio's own keys, such as common.error, stay its own
 
 
@@ -70,7 +67,7 @@ def table(name: str) -> Mapping[str, str]:
     """Every text of a language, by key."""
     texts = dict(_spec_texts()) if name == "en" else {}
     for path in sorted((_FOLDER / name).glob("*.yaml")):
-        values = yaml.load(path.read_text(encoding="utf-8"), _Loader) or {}
+        values = specs.load_yaml(path.read_text(encoding="utf-8")) or {}
         texts |= dict(_flat(values, f"{path.stem}."))
     return texts
 
