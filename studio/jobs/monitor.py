@@ -129,6 +129,20 @@ class Monitor:
             self._read_whole(job_id)
         return self._views.get(job_id) if job_id else None
 
+    def now(self, job_id: str) -> JobView | None:
+        """As `get`, with what a live job has told since all were last looked at."""
+        view = self.get(job_id)
+        if view is None or not view.live:
+            return view
+        with self._lock:
+            try:
+                view = self._advance(JobFolder(home().jobs / job_id), self._views.get(job_id, view))
+            except OSError as error:
+                log.warning("%s cannot be read: %s", job_id, error)
+                return view
+            self._views = self._views | {job_id: view}
+            return view
+
     def need(self, job_id: str) -> JobView:
         """The view of a job. Raises: JobError: there is none of this id."""
         view = self.get(job_id) or self.refresh().get(job_id)

@@ -209,3 +209,15 @@ def test_whether_a_job_is_alive_is_what_its_view_says(over, monkeypatch):
     assert not is_live(over) and not view_of(over).live
     with FileLock(over.lock):
         assert is_live(over) and view_of(over).live
+
+
+def test_a_live_run_can_be_asked_for_what_it_told_since_all_were_looked_at(job):
+    journal = begin(job)
+    with FileLock(job.lock):
+        monitor = Monitor().refresh()
+        journal.append(step(1))
+        assert monitor.get(job.id).steps == ()
+        assert [each.step for each in monitor.now(job.id).steps] == [1]
+        journal.append(step(2))
+        assert [each.step for each in monitor.refresh().get(job.id).steps] == [1, 2]
+    assert monitor.now("nobody") is None
