@@ -9,10 +9,12 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import TrainerCallback
 
 from studio.engine.best import best
@@ -36,6 +38,10 @@ _NAMES = {
     "max_reward": "rewards/max",
 }
 """Figures of a reward model that the other trainers call otherwise."""
+
+
+MOST_HELD_TWICE = 0.1
+"""Of a model's parameters, the most of which a run keeps a copy for a moment."""
 
 
 class Reporter(TrainerCallback):
@@ -150,7 +156,12 @@ class Keeper(TrainerCallback):
 
 
 class Sampler(TrainerCallback):
-    """Lets the model answer fixed prompts at chosen steps, greedily, so that nothing random is used up."""
+    """Lets the model answer fixed prompts at chosen steps, greedily, so that nothing random is used up.
+
+    Answers take longer than a step, and whoever waits for a loss would wait for them too: they come after the step is
+    told. Those of step 0 come after the first step, with what it changed put back for as long as that takes; where much
+    of the model trains, which would be held twice, they come first.
+    """
 
     def __init__(
         self, spec: TrainSpec, prompts: Sequence[list[int]], stop: frozenset[int], decode_text: Any, emit: Emit
@@ -161,13 +172,32 @@ class Sampler(TrainerCallback):
         self._decode_text = decode_text
         self._emit = emit
         self._steps: frozenset[int] = frozenset()
+        self._owed = False
+        self._before: list[tuple[torch.nn.Parameter, torch.Tensor]] = []
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         self._steps = sample_steps(state.max_steps, self._spec.evaluation.sample_steps)
-        if state.global_step == 0:
+        self._owed = state.global_step == 0 and bool(self._prompts)
+        if self._owed and _trained_share(model) > MOST_HELD_TWICE:
+            self._owed = False
             self._answer(model, 0)
 
-    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        if self._owed and not self._before:
+            # an optimiser changes what has a gradient, and nothing else
+            self._before = [(each, each.detach().clone()) for each in model.parameters() if each.grad is not None]
+
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, model: Any = None, **_: Any
+    ) -> None:
+        """Each step is logged once, and told by then."""
+        if not logs or "loss" not in logs:
+            return
+        if self._owed:
+            self._owed = False
+            with _put_back(self._before):
+                self._answer(model, 0)
+            self._before = []
         if state.global_step in self._steps or state.global_step == state.max_steps:
             self._answer(model, state.global_step)
 
@@ -183,6 +213,28 @@ class Sampler(TrainerCallback):
             model.train(was_training)
         for prompt, answer in zip(self._spec.evaluation.prompts, answers, strict=True):
             self._emit(Sample(step=step, prompt=prompt, answer=self._decode_text(answer)))
+
+
+def _trained_share(model: Any) -> float:
+    sizes = [(each.numel(), each.requires_grad) for each in model.parameters()]
+    return sum(size for size, trains in sizes if trains) / max(1, sum(size for size, _ in sizes))
+
+
+@contextmanager
+def _put_back(before: Sequence[tuple[torch.nn.Parameter, torch.Tensor]]) -> Iterator[None]:
+    """The model with earlier values of some parameters, which come back as they are now."""
+    now = [(parameter, parameter.detach().clone()) for parameter, _ in before]
+    try:
+        _put(before)
+        yield
+    finally:
+        _put(now)
+
+
+@torch.no_grad()
+def _put(values: Sequence[tuple[torch.nn.Parameter, torch.Tensor]]) -> None:
+    for parameter, value in values:
+        parameter.copy_(value)
 
 
 def sample_steps(total: int, every: int | None) -> frozenset[int]:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from trl import GRPOTrainer, RLOOTrainer
 
 from studio.engine.callbacks import complete_checkpoints
 from studio.engine.memory_errors import out_of_memory
@@ -60,7 +59,7 @@ def _let_go(trainer: Any) -> None:
 
 
 def _refuse_hopeless(trainer: Any, step: int) -> None:
-    if isinstance(trainer, GRPOTrainer | RLOOTrainer):
+    if hasattr(trainer, "num_generations"):  # trl's trainers that write answers
         raise StudioError(_GENERATED.format(step=step))
     if trainer.args.per_device_train_batch_size == 1 and trainer.model.is_gradient_checkpointing:
         raise StudioError(_NOTHING_LEFT.format(step=step))

@@ -20,7 +20,7 @@ from studio.jobs import folder as folders
 from studio.jobs.executors import local
 from studio.jobs.folder import JobFolder
 from studio.jobs.journal import tail
-from studio.jobs.monitor import JobView, log_tail, view_of
+from studio.jobs.monitor import JobView, is_live, log_tail, view_of
 
 
 class Executor(Protocol):
@@ -205,11 +205,10 @@ def _start(folder: JobFolder, executor: Executor) -> None:
 
 def _refuse_second_run() -> None:
     for folder in folders.every():
-        if folder.read_about().get("kind") != "train":
-            continue
-        view = view_of(folder)
-        if view.live:
-            raise JobError(f"{folder.id} is {view.state}. Wait for it, or stop it, before you start another run.")
+        if folder.read_about().get("kind") == "train" and is_live(folder):
+            raise JobError(
+                f"{folder.id} is {view_of(folder).state}. Wait for it, or stop it, before you start another run."
+            )
 
 
 def _name(spec: specs.Spec) -> str:

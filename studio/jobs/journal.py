@@ -3,6 +3,7 @@
 Not here: what is made of the events (studio.jobs.monitor).
 """
 
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,15 @@ class Journal:
         self._file.close()
 
 
-def tail(path: Path, offset: int = 0) -> tuple[list[Event], int, int]:
+_STEP = b'"type":"step"'
+_HEAD = 100
+"""Bytes at the start of a line that hold the type of its event. A quote inside a text is escaped, so it is no other."""
+
+
+def tail(path: Path, offset: int = 0, *, last_steps: int | None = None) -> tuple[list[Event], int, int]:
     """Events after a byte offset, up to the last whole line.
 
+    last_steps: of the steps only the first and so many of the last, which takes a tenth of the time.
     Returns: (events, the offset to go on from, how many torn or foreign lines were skipped).
     """
     try:
@@ -40,13 +47,31 @@ def tail(path: Path, offset: int = 0) -> tuple[list[Event], int, int]:
     except FileNotFoundError:
         return [], offset, 0
     end = chunk.rfind(b"\n") + 1
-    events, skipped = [], 0
-    for line in chunk[:end].splitlines():
-        try:
-            events.append(ADAPTER.validate_json(line))
-        except ValidationError:
-            skipped += bool(line.strip())
+    lines = chunk[:end].splitlines()
+    events, skipped = _read(lines if last_steps is None else _outline(lines, last_steps))
     return events, offset + end, skipped
+
+
+def _read(lines: list[bytes]) -> tuple[list[Event], int]:
+    events, skipped = [], 0
+    collects = gc.isenabled()
+    gc.disable()  # looking for garbage among a hundred thousand new events takes as long as reading them
+    try:
+        for line in lines:
+            try:
+                events.append(ADAPTER.validate_json(line))
+            except ValidationError:
+                skipped += bool(line.strip())
+    finally:
+        if collects:
+            gc.enable()
+    return events, skipped
+
+
+def _outline(lines: list[bytes], last_steps: int) -> list[bytes]:
+    steps = [number for number, line in enumerate(lines) if _STEP in line[:_HEAD]]
+    left_out = set(steps[1:-last_steps])
+    return [line for number, line in enumerate(lines) if number not in left_out]
 
 
 def last_attempt(path: Path) -> int:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from studio.errors import JobError, StudioError, unknown
 from studio.events import Ended, Event, Measured, Note, Phase, Plan, Preflight, Sample, Saved, Started, Step
+from studio.home import home
 from studio.jobs import folder as folders
 from studio.jobs.folder import JobFolder
 from studio.jobs.journal import tail
@@ -26,6 +27,8 @@ LIVE: frozenset[str] = frozenset({"starting", "running", "stopping", "stalled"})
 
 STARTING_S = 20.0
 """A worker takes its lock within this many seconds of being asked for, or it died before it could."""
+OUTLINE_STEPS = 20
+"""Of a run that is over, the last steps that are read before somebody asks for the run itself."""
 STALLED_S = 120.0
 """A living worker that says nothing for this long is shown as stalled. Loading a large model is quieter than a step."""
 
@@ -89,8 +92,9 @@ class JobView:
 class Monitor:
     """Tails the folders of all jobs. `views` and `get` are safe from any thread.
 
-    Invariant, under the lock: `_views` is replaced, never changed in place; only the refreshing thread touches
-    `_offsets`.
+    Of jobs that were over when they were first seen, the views have the first and the last steps only, until one is
+    asked for by its id: a home with years of runs opens as fast as a new one. Invariant, under the lock: `_views` is
+    replaced, never changed in place, and `_offsets` and `_outlined` belong to it.
     """
 
     def __init__(self, interval_s: float = 0.5):
@@ -98,6 +102,7 @@ class Monitor:
         self._lock = threading.Lock()
         self._views: dict[str, JobView] = {}
         self._offsets: dict[str, int] = {}
+        self._outlined: set[str] = set()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -120,7 +125,24 @@ class Monitor:
         return sorted(chosen, key=lambda view: view.created, reverse=True)
 
     def get(self, job_id: str | None) -> JobView | None:
+        """A job with all of its steps; None if there is none of this id."""
+        if job_id in self._outlined:
+            self._read_whole(job_id)
         return self._views.get(job_id) if job_id else None
+
+    def now(self, job_id: str) -> JobView | None:
+        """As `get`, with what a live job has told since all were last looked at."""
+        view = self.get(job_id)
+        if view is None or not view.live:
+            return view
+        with self._lock:
+            try:
+                view = self._advance(JobFolder(home().jobs / job_id), self._views.get(job_id, view))
+            except OSError as error:
+                log.warning("%s cannot be read: %s", job_id, error)
+                return view
+            self._views = self._views | {job_id: view}
+            return view
 
     def need(self, job_id: str) -> JobView:
         """The view of a job. Raises: JobError: there is none of this id."""
@@ -142,6 +164,7 @@ class Monitor:
                 except OSError as error:  # removed, or unreadable, between listing and reading; others must go on
                     log.warning("%s is passed over: %s", folder.path, error)
             self._offsets = {job_id: self._offsets.get(job_id, 0) for job_id in views}
+            self._outlined &= views.keys()
             self._views = views
         return self
 
@@ -152,24 +175,59 @@ class Monitor:
             except (OSError, StudioError) as error:  # such as a disk that is away for a moment; the views stay
                 log.warning("The jobs cannot be listed: %s", error)
 
+    def _read_whole(self, job_id: str) -> None:
+        with self._lock:
+            if job_id not in self._outlined:
+                return
+            try:
+                whole = self._begin(JobFolder(home().jobs / job_id), outline=False)
+            except OSError as error:
+                log.warning("%s cannot be read: %s", job_id, error)
+                return
+            self._views = self._views | {job_id: whole}
+
     def _may_change(self, view: JobView, folder: JobFolder) -> bool:
         """By size, not by time: a clock that was set back must not hide a resumed job."""
         return view.live or (folder.events.exists() and folder.events.stat().st_size != self._offsets.get(view.id, 0))
 
-    def _advance(self, folder: JobFolder, old: JobView | None) -> JobView:
-        view = old or _first_view(folder)
-        events, offset, skipped = tail(folder.events, self._offsets.get(folder.id, 0))
+    def _begin(self, folder: JobFolder, *, outline: bool) -> JobView:
+        events, offset, skipped = tail(folder.events, last_steps=OUTLINE_STEPS if outline else None)
         self._offsets[folder.id] = offset
-        if events or skipped:
-            view = fold(replace(view, skipped_lines=view.skipped_lines + skipped), events)
-            view = replace(view, saved=folder.checkpoint_steps(), has_adapter=folder.adapter.is_dir())
-        return replace(view, state=_state(folder, view))
+        (self._outlined.add if outline else self._outlined.discard)(folder.id)
+        return _told(folder, replace(_first_view(folder), skipped_lines=skipped), events)
+
+    def _advance(self, folder: JobFolder, old: JobView | None) -> JobView:
+        if old is None:
+            return self._begin(folder, outline=not folder.is_locked())
+        events, offset, skipped = tail(folder.events, self._offsets.get(folder.id, 0))
+        if not events and not skipped:
+            self._offsets[folder.id] = offset
+            return replace(old, state=_state(folder, old))
+        if folder.id in self._outlined:  # it was resumed
+            return self._begin(folder, outline=False)
+        self._offsets[folder.id] = offset
+        return _told(folder, replace(old, skipped_lines=old.skipped_lines + skipped), events)
 
 
 def view_of(folder: JobFolder) -> JobView:
     """One job's view, read from its first byte; for the shell."""
     events, _, skipped = tail(folder.events)
-    view = fold(replace(_first_view(folder), skipped_lines=skipped), events)
+    return _told(folder, replace(_first_view(folder), skipped_lines=skipped), events)
+
+
+def is_live(folder: JobFolder) -> bool:
+    """What `view_of(folder).live` says, without reading all that the job told where that says nothing about it.
+
+    Raises: JobError: the folder is damaged.
+    """
+    if folder.is_locked():
+        return True
+    began = max(folder.read_about()["created"], _changed(folder.started))
+    return abs(time.time() - began) < STARTING_S and view_of(folder).live
+
+
+def _told(folder: JobFolder, view: JobView, events: list[Event]) -> JobView:
+    view = fold(view, events)
     view = replace(view, saved=folder.checkpoint_steps(), has_adapter=folder.adapter.is_dir())
     return replace(view, state=_state(folder, view))
 

@@ -40,7 +40,7 @@ def main(path: str) -> int:
         return 3
     with lock:
         journal = Journal(folder.events, last_attempt(folder.events) + 1)
-        journal.append(Started(pid=os.getpid(), host=platform.node(), versions=_versions()))
+        journal.append(Started(pid=os.getpid(), host=platform.node(), versions=versions()))
         # a request to end, from a shell or the system, is honoured like Stop: at the next step, after a save
         signal.signal(signal.SIGTERM, lambda *_: folder.ask_to_stop())
         signal.signal(signal.SIGINT, lambda *_: folder.ask_to_stop())
@@ -141,7 +141,7 @@ def _system_fault(error: OSError, folder: JobFolder) -> str:
     )
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
     installed = {each.name.lower() for each in metadata.distributions() if each.name}
     return {name: metadata.version(name) for name in VERSIONS if name in installed}
 

@@ -44,7 +44,17 @@ from studio.specs.methods import (
     VbloraMethod,
     VeraMethod,
 )
-from studio.specs.reading import changes, dump, load, parse, read_yaml, with_overrides, yaml_block, yaml_value
+from studio.specs.reading import (
+    changes,
+    dump,
+    load,
+    load_yaml,
+    parse,
+    read_yaml,
+    with_overrides,
+    yaml_block,
+    yaml_value,
+)
 from studio.specs.section import FRONT, Section
 from studio.specs.sections import (
     BUNDLED_MODEL,
@@ -145,6 +155,7 @@ __all__ = [
     "dump",
     "kinds",
     "load",
+    "load_yaml",
     "parse",
     "read_yaml",
     "with_overrides",

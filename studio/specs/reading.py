@@ -44,7 +44,7 @@ def read_yaml(text: str, source: str = "spec", *, holds: str = "sections such as
     Raises: SpecError: it is not YAML, with line and column, or not a mapping.
     """
     try:
-        values = yaml.safe_load(text)
+        values = load_yaml(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
@@ -53,6 +53,17 @@ def read_yaml(text: str, source: str = "spec", *, holds: str = "sections such as
     if not isinstance(values, dict):
         raise SpecError([Fault(source, f"must hold {holds}, but holds {kind_of(values)}.")])
     return values
+
+
+_Fast = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def load_yaml(text: str) -> Any:
+    """The value of a YAML text, read in C where PyYAML was built with it. Raises: yaml.YAMLError: it is none."""
+    try:
+        return yaml.load(text, _Fast)
+    except yaml.YAMLError:
+        return yaml.safe_load(text)  # which says what is wrong in better words
 
 
 def with_overrides(values: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from studio.templates.rendering import Template, with_system
 from studio.templates.supervision import Part, Policy, Reason, Role, answers_of, parts_of
 from studio.templates.talk import Talk
 from studio.templates.tokenizer import TextTokenizer
+from studio.templates.tools import lacks
 
 T = TypeVar("T")
 _AT_ONCE = 64
@@ -301,6 +302,8 @@ _CALLING_PROBE = (_PROBE[0], _CALL, Message("tool", "Found"), _PROBE[1])
 def _end_string(template: Template, probe: tuple[Message, ...], tokenizer: TextTokenizer) -> str:
     """The special token that a template writes after the first answer of a probe; empty if there is none."""
     try:
+        if lacks(template, probe, "", tokenizer.specials):
+            return ""  # before the fault is told with a template that has the place, for which all of them are read
         talk = Talk(template, probe, "", tokenizer)
         answer = talk.whole.text[slice(*answers(talk)[0])]
     except Unfinished:

@@ -39,19 +39,21 @@ _TOOLS = [
 
 def check(template: Template, messages: Sequence[Message], tools: str, tokenizer: TextTokenizer) -> None:
     """Raises: TemplateError: a conversation holds tools that the template has no place for, and which one has."""
-    wanted = needed(messages, tools)
-    if not wanted:
-        return
-    specials = _frozen(tokenizer.specials)
-    lacking = [place for place in wanted if place not in places(template, specials)]
-    if lacking:
-        fit = next((each.name for each in _known(tokenizer) if set(wanted) <= places(each, specials)), "")
+    if lacking := lacks(template, messages, tools, tokenizer.specials):
+        wanted, specials = set(needed(messages, tools)), _frozen(tokenizer.specials)
+        fit = next((each.name for each in _known(tokenizer) if wanted <= places(each, specials)), "")
         hint = (
             f"Choose one that has, such as {fit}."
             if fit
             else "Choose a model whose own template has, with template.name auto, or remove the tools from the rows."
         )
         raise TemplateError(f"Template '{template.name}' has no place for {' and '.join(lacking)}. {hint}")
+
+
+def lacks(template: Template, messages: Sequence[Message], tools: str, specials: Mapping[str, str]) -> list[Place]:
+    """What a conversation needs a place for that the template does not have."""
+    wanted = needed(messages, tools)
+    return [place for place in wanted if place not in places(template, _frozen(specials))]
 
 
 @lru_cache(maxsize=128)

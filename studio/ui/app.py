@@ -47,13 +47,29 @@ class Served:
     close: Callable[[], None]
 
 
-def build(*, monitor: Monitor | None = None, executor: Executor = local, client: Any = None) -> gr.Blocks:
-    """The whole page. monitor: one that is running already. client: another way to a chat server than our own."""
+def build(
+    *,
+    monitor: Monitor | None = None,
+    executor: Executor = local,
+    client: Any = None,
+    warm: Callable[[], None] | None = None,
+) -> gr.Blocks:
+    """The whole page.
+
+    monitor: one that is running already. client: another way to a chat server than our own. warm: makes the next run
+    begin sooner; called often while somebody looks at the page and no run is alive.
+    """
+    watching = monitor or Monitor().start()
+
+    def ready() -> None:
+        if warm is not None and not any(view.live for view in watching.views("train")):
+            warm()
+
     with gr.Blocks(
         title="Finetune Studio", fill_width=True, analytics_enabled=False, delete_cache=_UPLOADS_KEPT
     ) as demo:
         with gr.Tabs(elem_id="tabs") as tab_set:
-            page = Page(demo, monitor or Monitor().start(), executor, tab_set, client=client)
+            page = Page(demo, watching, executor, tab_set, client=client, ready=ready)
             widgets = {name: _build_tab(page, name, tab) for name, tab in _named_tabs().items()}
         gr.HTML(_LANGUAGES, elem_id="languages")
         for tab in TABS:
@@ -79,7 +95,7 @@ def launch(host: str = "127.0.0.1", port: int = 7860, browser: bool = True, exec
 
     Raises: StudioError: the port is taken, or the host can be reached by others and there is no password.
     """
-    served = serve(host, port, browser=browser, executor=executor)
+    served = serve(host, port, browser=browser, executor=executor, warm=local.warm if executor is local else None)
     if security.hosts_for(host) is None:
         print(f"{host} can be reached from other machines, and the password travels unencrypted. Put TLS before it.")
     print(f"Finetune Studio is at {served.url}", flush=True)
@@ -100,13 +116,14 @@ def serve(
     executor: Executor = local,
     monitor: Monitor | None = None,
     client: Any = None,
+    warm: Callable[[], None] | None = None,
 ) -> Served:
     """Serve the page from a thread of this process. port 0: any free one."""
     auth = security.credentials(host)
     port = _free_port(host, port)
     _prepare_process()
     watching = monitor or Monitor().start()
-    demo = build(executor=executor, monitor=watching, client=client)
+    demo = build(executor=executor, monitor=watching, client=client, warm=warm)
     demo.queue(default_concurrency_limit=4, max_size=256)
     demo.launch(
         server_name=host,

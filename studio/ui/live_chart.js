@@ -87,7 +87,7 @@ const clear = (plotly) => {
 };
 
 const tick = async (asap = false) => {
-  const due = asap === true || performance.now() - lastAsked > (live ? 600 : 4000);
+  const due = asap === true || performance.now() - lastAsked > (live ? 450 : 4000);
   if (busy || !visible() || !due) return;
   const run = props.value || null;
   busy = true;
@@ -121,7 +121,7 @@ const tick = async (asap = false) => {
   }
 };
 
-const timer = setInterval(() => (element.isConnected ? tick() : clearInterval(timer)), 300);
+const timer = setInterval(() => (element.isConnected ? tick() : clearInterval(timer)), 250);
 watch("value", () => tick(true));
 choice.addEventListener("change", () => {
   [wanted, since, lastAsked] = [choice.value, 0, 0];

@@ -95,7 +95,7 @@ def _server(monitor: Monitor) -> Callable[[Any], dict[str, Any]]:
             case {"run": str(run), "since": int(since), "generation": int(generation), "figure": str(figure)} if (
                 NAME.fullmatch(run)
             ):
-                return points(monitor.get(run), since, generation, figure)
+                return points(monitor.now(run), since, generation, figure)
         raise gr.Error("The chart asked for something that is not a run.", print_exception=False)
 
     return tail

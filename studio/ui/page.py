@@ -41,7 +41,8 @@ class Load:
 class Page:
     """The page while it is built. tabs: the gr.Tab of each name, so that a tab can refresh when it is selected.
 
-    client: the way to the chat server, with the functions of studio.serving.client; None is that module itself.
+    client: the way to the chat server, with the functions of studio.serving.client; None is that module itself. ready:
+    called while somebody looks at runs, so that the next one begins sooner.
     """
 
     demo: gr.Blocks
@@ -51,6 +52,7 @@ class Page:
     tabs: dict[str, gr.Tab] = field(default_factory=dict)
     loads: list[Load] = field(default_factory=list)
     client: Any = None
+    ready: Callable[[], None] = lambda: None
 
     def on_load(self, fn: Callable, inputs: Any = None, outputs: Any = None) -> None:
         """Run fn when a browser opens the page. It only reads; it is guarded and private."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import plotly.graph_objects as go
 
 from studio.jobs.monitor import JobView
@@ -125,11 +126,12 @@ def decimated(xs: Sequence[int], ys: Sequence[float], most: int = MOST_POINTS) -
     """At most `most` points that keep every peak: the least and the greatest of each of equal stretches, in order."""
     if len(xs) <= most:
         return list(xs), list(ys)
-    stretches = most // 2
+    stretches, values = most // 2, np.asarray(ys)
     kept: list[int] = []
     for index in range(stretches):
-        stretch = range(index * len(xs) // stretches, (index + 1) * len(xs) // stretches)
-        kept += sorted({min(stretch, key=ys.__getitem__), max(stretch, key=ys.__getitem__)})
+        first, last = index * len(xs) // stretches, (index + 1) * len(xs) // stretches
+        stretch = values[first:last]
+        kept += sorted({first + int(stretch.argmin()), first + int(stretch.argmax())})
     return [xs[index] for index in kept], [ys[index] for index in kept]
 
 

@@ -117,12 +117,14 @@ def wire(page: Page, widgets: Widgets, problem_place: gr.HTML) -> None:
 
 def _wire_looks(page: Page, widgets: Widgets, quiet: dict[str, Any]) -> None:
     def first(request: gr.Request) -> list[Any]:
+        page.ready()
         return look(page.monitor, str(request.query_params.get("run", "")), {}, request)
 
     def choose(run: str | None, request: gr.Request) -> list[Any]:
         return look(page.monitor, run, {}, request)
 
     def tick(run: str | None, seen: dict[str, int], request: gr.Request) -> list[Any]:
+        page.ready()
         return look(page.monitor, run, seen, request)
 
     def compare(runs: list[str] | None, request: gr.Request) -> str:

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from studio.data import registry
+from studio.engine import callbacks
 from studio.engine.callbacks import MANIFEST, complete_checkpoints, sample_steps, seal
 from studio.engine.train import train
 from studio.errors import DataError, SpecError, StudioError
@@ -145,6 +146,24 @@ def test_sample_answers_and_validation_change_nothing_in_a_quantised_run(tiny, d
     assert [step.grad_norm for step in plain.of(Step)] == [step.grad_norm for step in watched.of(Step)]
     for name, tensor in plain.weights().items():
         assert torch.equal(tensor, watched.weights()[name]), name
+
+
+def test_a_step_is_told_before_the_answers_at_it_and_those_of_step_0_are_the_untrained_model_s(
+    tiny, dataset, tmp_path, monkeypatch
+):
+    after, before = Run(tmp_path / "after"), Run(tmp_path / "before")
+    training = {"max_steps": 2, "learning_rate": 1.0, "scheduler": "constant", "warmup": 0}
+    evaluation = {"sample_steps": 1, "max_new_tokens": 8}
+    asked = spec(tiny(), dataset, method={"rank": 1}, training=training, evaluation=evaluation)
+    after(asked)
+    monkeypatch.setattr(callbacks, "MOST_HELD_TWICE", 0.0)
+    before(asked)
+    order = [(type(event), event.step) for event in after.told if isinstance(event, Step | Sample)]
+    assert order == [(Step, 1), (Sample, 0), (Sample, 1), (Step, 2), (Sample, 2)]
+    answers = [{each.step: each.answer for each in run.of(Sample)} for run in (after, before)]
+    assert answers[0] == answers[1] and answers[0][0] != answers[0][1]
+    assert [step.loss for step in after.of(Step)] == [step.loss for step in before.of(Step)]
+    assert all(torch.equal(tensor, before.weights()[name]) for name, tensor in after.weights().items())
 
 
 def test_packing_takes_fewer_steps_over_the_same_tokens(tiny, dataset, run, tmp_path):

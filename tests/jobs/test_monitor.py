@@ -5,10 +5,11 @@ import time
 import pytest
 from filelock import FileLock
 
-from studio.events import Ended, Measured, Plan, Sample, Started, Step
+from studio.events import Ended, Measured, Note, Plan, Sample, Started, Step
 from studio.jobs import folder as folders
-from studio.jobs.journal import Journal
-from studio.jobs.monitor import JobView, Monitor, fold, log_tail, view_of
+from studio.jobs import monitor as monitor_module
+from studio.jobs.journal import Journal, tail
+from studio.jobs.monitor import JobView, Monitor, fold, is_live, log_tail, view_of
 from studio.specs import TrainSpec, parse
 
 
@@ -157,3 +158,66 @@ def test_a_disk_that_is_away_for_a_moment_does_not_end_the_monitor(job, studio_h
         time.sleep(0.01)
     monitor.close()
     assert monitor.get(job.id).step == 3
+
+
+@pytest.fixture
+def over(job):
+    """A job that ended after 100 steps."""
+    journal = begin(job)
+    for number in range(1, 101):
+        journal.append(step(number))
+    journal.append(Ended(state="stopped"))
+    journal.close()
+    return job
+
+
+def test_of_an_old_run_only_the_ends_are_read_until_somebody_asks_for_it(over):
+    monitor = Monitor().refresh()
+    (outline,) = monitor.views()
+    assert [each.step for each in outline.steps] == [1, *range(81, 101)]
+    assert outline.state == "stopped" and outline.step == 100
+    whole = monitor.get(over.id)
+    assert whole == view_of(over) and len(whole.steps) == 100
+    assert monitor.refresh().get(over.id) == whole and monitor.views() == [whole]
+
+
+def test_an_old_run_that_goes_on_is_read_whole(over):
+    monitor = Monitor().refresh()
+    journal = begin(over, attempt=2)
+    journal.append(step(50))
+    assert [each.step for each in monitor.refresh().views()[0].steps] == list(range(1, 51))
+    journal.append(step(51))
+    assert monitor.refresh().get(over.id).steps == view_of(over).steps
+
+
+def test_a_note_that_speaks_of_steps_is_none(job):
+    journal = begin(job)
+    for _ in range(50):
+        journal.append(Note(text='"type":"step"'))
+        journal.append(step(1))
+    journal.append(Ended(state="stopped"))
+    events, _, _ = tail(job.events, last_steps=3)
+    assert [type(each).__name__ for each in events].count("Note") == 50
+    assert [type(each).__name__ for each in events].count("Step") == 4
+
+
+def test_whether_a_job_is_alive_is_what_its_view_says(over, monkeypatch):
+    assert not is_live(over) and not view_of(over).live
+    over.started.touch()
+    assert is_live(over) and view_of(over).live
+    monkeypatch.setattr(monitor_module, "STARTING_S", 0.0)
+    assert not is_live(over) and not view_of(over).live
+    with FileLock(over.lock):
+        assert is_live(over) and view_of(over).live
+
+
+def test_a_live_run_can_be_asked_for_what_it_told_since_all_were_looked_at(job):
+    journal = begin(job)
+    with FileLock(job.lock):
+        monitor = Monitor().refresh()
+        journal.append(step(1))
+        assert monitor.get(job.id).steps == ()
+        assert [each.step for each in monitor.now(job.id).steps] == [1]
+        journal.append(step(2))
+        assert [each.step for each in monitor.refresh().get(job.id).steps] == [1, 2]
+    assert monitor.now("nobody") is None

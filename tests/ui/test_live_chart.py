@@ -21,7 +21,7 @@ class FakeMonitor:
     def __init__(self, view):
         self.view = view
 
-    def get(self, job_id):
+    def now(self, job_id):
         return self.view if job_id == self.view.id else None
 
 

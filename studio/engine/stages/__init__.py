@@ -1,12 +1,15 @@
-"""Training stages: each makes its rows and its trainer. One file each, one name each below."""
+"""Training stages: each makes its rows and its trainer. One file each, one name each below.
+
+A stage's file is imported when it makes its trainer: all of trl's trainers would take a start's time, and a run needs
+one.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
-
-from transformers import TrainingArguments
 
 from studio.data.labels import labels_of
 from studio.engine import classifying, pairs, preferring, rows
@@ -14,17 +17,18 @@ from studio.engine.labelled import labelled
 from studio.engine.methods import Tuning
 from studio.engine.prompts import prompts
 from studio.engine.rows import Rows
-from studio.engine.stages.classify import classify_trainer, with_head
-from studio.engine.stages.cpo import cpo_trainer
-from studio.engine.stages.dpo import DPOConfig, dpo_trainer
-from studio.engine.stages.kto import KTOConfig, kto_trainer
-from studio.engine.stages.online import GRPOConfig, RLOOConfig, grpo_trainer, rloo_trainer
-from studio.engine.stages.orpo import orpo_trainer
-from studio.engine.stages.reward import RewardConfig, reward_labels, reward_trainer
 from studio.engine.stages.setup import Setup
-from studio.engine.stages.sft import SFTConfig, sft_trainer
 
 __all__ = ["STAGES", "Setup", "Stage"]
+
+
+def _ours(file: str, name: str) -> Callable[..., Any]:
+    """A function of a file beside this one, which is imported when the function is called."""
+    return lambda *given: getattr(import_module(f"{__name__}.{file}"), name)(*given)
+
+
+def _config(name: str, module: str = "trl") -> Callable[[], type]:
+    return lambda: getattr(import_module(module), name)
 
 
 @dataclass(frozen=True)
@@ -39,42 +43,36 @@ class Stage:
     """
 
     trainer: Callable[[Setup], Any]
+    config: Callable[[], type]
     rows: Callable[..., Rows | None] = rows.prepare
     labels: Callable[[Any], tuple[str, ...]] | None = None
     method: Callable[[Any, Tuning], Tuning] = lambda spec, method: method
     examine: Callable[[Any, Rows], Mapping[str, Mapping[str, float]]] | None = None
-    config: Callable[[], type] = lambda: TrainingArguments
 
 
-def _cpo() -> type:
-    from trl.experimental.cpo import CPOConfig
-
-    return CPOConfig
-
-
-def _orpo() -> type:
-    from trl.experimental.orpo import ORPOConfig
-
-    return ORPOConfig
-
+_PREFERRING: dict[str, Any] = {"rows": pairs.prepare, "examine": preferring.examine}
 
 STAGES: Mapping[str, Stage] = {
-    "sft": Stage(sft_trainer, config=lambda: SFTConfig),
-    "pretrain": Stage(sft_trainer, config=lambda: SFTConfig),
+    "sft": Stage(_ours("sft", "sft_trainer"), _config("SFTConfig")),
+    "pretrain": Stage(_ours("sft", "sft_trainer"), _config("SFTConfig")),
     "classify": Stage(
-        classify_trainer,
+        _ours("classify", "classify_trainer"),
+        _config("TrainingArguments", "transformers"),
         labelled,
         labels=lambda spec: labels_of(spec.data),
-        method=with_head,
+        method=_ours("classify", "with_head"),
         examine=classifying.examine,
     ),
-    "dpo": Stage(dpo_trainer, pairs.prepare, examine=preferring.examine, config=lambda: DPOConfig),
-    "orpo": Stage(orpo_trainer, pairs.prepare, examine=preferring.examine, config=_orpo),
-    "cpo": Stage(cpo_trainer, pairs.prepare, examine=preferring.examine, config=_cpo),
-    "kto": Stage(kto_trainer, pairs.prepare, examine=preferring.examine, config=lambda: KTOConfig),
+    "dpo": Stage(_ours("dpo", "dpo_trainer"), _config("DPOConfig"), **_PREFERRING),
+    "orpo": Stage(_ours("orpo", "orpo_trainer"), _config("ORPOConfig", "trl.experimental.orpo"), **_PREFERRING),
+    "cpo": Stage(_ours("cpo", "cpo_trainer"), _config("CPOConfig", "trl.experimental.cpo"), **_PREFERRING),
+    "kto": Stage(_ours("kto", "kto_trainer"), _config("KTOConfig"), **_PREFERRING),
     "reward": Stage(
-        reward_trainer, pairs.prepare, labels=reward_labels, examine=preferring.examine, config=lambda: RewardConfig
+        _ours("reward", "reward_trainer"),
+        _config("RewardConfig"),
+        labels=_ours("reward", "reward_labels"),
+        **_PREFERRING,
     ),
-    "grpo": Stage(grpo_trainer, prompts, config=lambda: GRPOConfig),
-    "rloo": Stage(rloo_trainer, prompts, config=lambda: RLOOConfig),
+    "grpo": Stage(_ours("online", "grpo_trainer"), _config("GRPOConfig"), prompts),
+    "rloo": Stage(_ours("online", "rloo_trainer"), _config("RLOOConfig"), prompts),
 }

@@ -4,22 +4,88 @@ import os
 import subprocess
 import sys
 import threading
-from typing import BinaryIO
+from typing import IO
 
-from studio.hardware import thread_environment
+from studio.errors import JobError
+from studio.hardware import detect, thread_environment
 from studio.home import CHECKOUT, home
 from studio.jobs.folder import JobFolder
 
 SECRET_MARKS = ("TOKEN", "SECRET", "PASSWORD", "API_KEY", "CREDENTIAL")
+SPARE_GIB = 8.0
+"""A machine with less memory keeps no spare worker, which holds half a GiB."""
 
 
 def start(folder: JobFolder) -> None:
-    """Start `python -m studio.jobs.worker FOLDER`, its output at the end of the job's log."""
+    """Let the spare worker take the job, or start `python -m studio.jobs.worker FOLDER`.
+
+    Its output goes to the end of the job's log.
+    """
+    if _computes(folder) and _spare.take(folder):
+        return
     with folder.log.open("ab") as log:
         detach("studio.jobs.worker", str(folder.path), log=log)
 
 
-def detach(module: str, *arguments: str, log: BinaryIO) -> subprocess.Popen[bytes]:
+def warm() -> None:
+    """Have a worker import the engine, so that the next job begins at once; say so again while one may come."""
+    _spare.warm()
+
+
+def _computes(folder: JobFolder) -> bool:
+    """An audit needs nothing that a spare worker has imported."""
+    try:
+        return folder.read_about()["kind"] != "audit"
+    except JobError:  # which the worker tells
+        return False
+
+
+class _Spare:
+    """At most one process of studio.jobs.spare. Invariant, under the lock: `_process` is one that has no job."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._environment: dict[str, str] = {}
+
+    def warm(self) -> None:
+        with self._lock:
+            if self._tell(b"\n") or detect().memory_gib < SPARE_GIB:
+                return
+            self._environment = environment()
+            self._process = detach("studio.jobs.spare", log=subprocess.DEVNULL, stdin=subprocess.PIPE)
+
+    def take(self, folder: JobFolder) -> bool:
+        """Hand the job over. Returns: whether there was a process that reads this."""
+        with self._lock:
+            taken = self._environment == environment() and self._tell(os.fsencode(folder.path) + b"\n")
+            self._leave()
+            return taken
+
+    def _tell(self, line: bytes) -> bool:
+        process = self._process
+        if process is None or process.stdin is None or process.poll() is not None:
+            return False
+        try:
+            process.stdin.write(line)
+            process.stdin.flush()
+        except OSError:
+            return False
+        return True
+
+    def _leave(self) -> None:
+        """Without a job it ends when its stdin does."""
+        process, self._process = self._process, None
+        if process is not None and process.stdin is not None:
+            process.stdin.close()
+
+
+_spare = _Spare()
+
+
+def detach(
+    module: str, *arguments: str, log: IO[bytes] | int, stdin: int = subprocess.DEVNULL
+) -> subprocess.Popen[bytes]:
     """Run a module in a process that outlives us: own session, no pipes, no secrets.
 
     Raises: OSError, ValueError: it cannot be started.
@@ -28,7 +94,7 @@ def detach(module: str, *arguments: str, log: BinaryIO) -> subprocess.Popen[byte
         [sys.executable, "-m", module, *arguments],
         cwd=CHECKOUT,
         env=environment(),
-        stdin=subprocess.DEVNULL,
+        stdin=stdin,
         stdout=log,  # never PIPE: one that nobody drains stops the training after 64 kB
         stderr=subprocess.STDOUT,
         start_new_session=True,

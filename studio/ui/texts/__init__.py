@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import yaml
 from gradio.i18n import I18nData
 from pydantic import BaseModel
 
@@ -68,7 +67,7 @@ def table(name: str) -> Mapping[str, str]:
     """Every text of a language, by key."""
     texts = dict(_spec_texts()) if name == "en" else {}
     for path in sorted((_FOLDER / name).glob("*.yaml")):
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        values = specs.load_yaml(path.read_text(encoding="utf-8")) or {}
         texts |= dict(_flat(values, f"{path.stem}."))
     return texts
 
