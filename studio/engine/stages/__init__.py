@@ -9,7 +9,7 @@ from typing import Any
 from transformers import TrainingArguments
 
 from studio.data.labels import labels_of
-from studio.engine import classifying, pairs, rows, validating
+from studio.engine import classifying, pairs, preferring, rewarding, rows
 from studio.engine.labelled import labelled
 from studio.engine.methods import Tuning
 from studio.engine.prompts import prompts
@@ -68,13 +68,13 @@ STAGES: Mapping[str, Stage] = {
         method=with_head,
         examine=classifying.examine,
     ),
-    "dpo": Stage(dpo_trainer, pairs.prepare, examine=validating.examine, config=lambda: DPOConfig),
-    "orpo": Stage(orpo_trainer, pairs.prepare, examine=validating.examine, config=_orpo),
-    "cpo": Stage(cpo_trainer, pairs.prepare, examine=validating.examine, config=_cpo),
-    "kto": Stage(kto_trainer, pairs.prepare, examine=validating.examine, config=lambda: KTOConfig),
+    "dpo": Stage(dpo_trainer, pairs.prepare, examine=preferring.examine, config=lambda: DPOConfig),
+    "orpo": Stage(orpo_trainer, pairs.prepare, examine=preferring.examine, config=_orpo),
+    "cpo": Stage(cpo_trainer, pairs.prepare, examine=preferring.examine, config=_cpo),
+    "kto": Stage(kto_trainer, pairs.prepare, examine=preferring.examine, config=lambda: KTOConfig),
     "reward": Stage(
-        reward_trainer, pairs.prepare, labels=reward_labels, examine=validating.examine, config=lambda: RewardConfig
+        reward_trainer, pairs.prepare, labels=reward_labels, examine=preferring.examine, config=lambda: RewardConfig
     ),
-    "grpo": Stage(grpo_trainer, prompts, examine=validating.examine, config=lambda: GRPOConfig),
-    "rloo": Stage(rloo_trainer, prompts, examine=validating.examine, config=lambda: RLOOConfig),
+    "grpo": Stage(grpo_trainer, prompts, examine=rewarding.examine, config=lambda: GRPOConfig),
+    "rloo": Stage(rloo_trainer, prompts, examine=rewarding.examine, config=lambda: RLOOConfig),
 }

@@ -75,7 +75,7 @@ def code(tmp_path):
 @pytest.mark.parametrize("kind", ["grpo", "rloo"])
 def test_answers_that_are_rewarded_become_likelier(tiny, dataset, tmp_path, code, kind):
     # all of the model trains, because a random one says everything alike whatever its last layers hold
-    whole = {"method": {"kind": "full"}, "training": {"learning_rate": 0.3, "max_steps": 12}}
+    whole = {"method": {"kind": "full"}, "training": {"learning_rate": 0.3, "max_steps": 12, "scheduler": "linear"}}
     held = {"data": {"validation_share": 0.34}}
     _, told = trained(tmp_path / "run", spec(tiny(), dataset, kind, **whole, **held), code)
     rewards = [event.figures["reward"] for event in told if isinstance(event, Step)]
