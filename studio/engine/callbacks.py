@@ -33,7 +33,7 @@ _TOLD_APART = frozenset({"loss", "learning_rate", "grad_norm", "epoch", "num_tok
 _OF_THE_CLOCK = ("runtime", "samples_per_second", "steps_per_second", "preparation_time", "jit_compilation_time")
 _NAMES = {
     "margin": "rewards/margins",
-    "mean_reward": "reward",
+    "mean_reward": "rewards/mean",
     "min_reward": "rewards/min",
     "max_reward": "rewards/max",
 }

@@ -6,7 +6,7 @@ Not here: what is measured (the stage's own `examine`), and validation on the wa
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +16,14 @@ from studio.home import write_atomically
 
 KEY = "examined"
 """In the record: before and after, each the scores by split."""
+
+_TELLING = {
+    "accuracy": ("Accuracy", ".1%"),
+    "reward": ("Mean reward", ".3f"),
+    "rewards/margins": ("Margin between chosen and rejected", ".3f"),
+    "rewards/accuracies": ("Share of pairs in the right order", ".1%"),
+}
+"""Figures of which more is better: their words, and how they are written."""
 
 Examined = Mapping[str, Mapping[str, float]]
 Examine = Callable[[Any, Rows], Examined]
@@ -34,18 +42,22 @@ def examined(
     told = json.loads(record.read_text(encoding="utf-8"))
     told[KEY] = told.get(KEY, {}) | {when: found}
     write_atomically(record, json.dumps(told, indent=1))
-    if when == "after" and (sentence := _accuracies(told[KEY])):
-        emit(Note(text=sentence))
+    if when == "after":
+        for sentence in _gains(told[KEY]):
+            emit(Note(text=sentence))
 
 
-def _accuracies(found: Mapping[str, Examined]) -> str:
-    """Accuracy of each split before and after; empty where there is none."""
-    shares = [
-        f"{name} {found['before'][name]['accuracy']:.1%} → {scores['accuracy']:.1%}"
-        for name, scores in found["after"].items()
-        if "accuracy" in scores and "accuracy" in found.get("before", {}).get(name, {})
-    ]
-    return f"Accuracy before → after: {', '.join(shares)}." if shares else ""
+def _gains(found: Mapping[str, Examined]) -> Iterator[str]:
+    """What each figure that tells most was before and after, by split."""
+    before = found.get("before", {})
+    for figure, (words, form) in _TELLING.items():
+        values = [
+            f"{name} {before[name][figure]:{form}} → {scores[figure]:{form}}"
+            for name, scores in found["after"].items()
+            if figure in scores and figure in before.get(name, {})
+        ]
+        if values:
+            yield f"{words} before → after: {', '.join(values)}."
 
 
 def kept(record: Path) -> dict[str, Any]:

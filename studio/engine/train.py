@@ -244,10 +244,11 @@ def _tell_about(rows: Rows, spec: TrainSpec, emit: Emit) -> None:
         emit(Note(text=sentence))
     refused = f"were refused by the template and are left out; the first because: {rows.refusal.removesuffix('.')}"
     long = f"are longer than {spec.data.max_length} tokens"
+    end = "their end" if spec.stage.kind == "pretrain" else "the end of their answer"
     for what, text in (
         ("faulty", "could not be read and are left out; the Data tab lists them"),
         ("unwritable", refused),
-        ("cut_answer", f"{long} and lose the end of their answer"),
+        ("cut_answer", f"{long} and lose {end}"),
         ("cut_turns", f"{long} and lose their oldest turns"),
         ("cut_source", f"{long} and lose the middle of what is asked"),
         ("dropped", f"{long} and are left out"),

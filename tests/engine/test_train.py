@@ -261,6 +261,15 @@ def test_the_record_tells_what_became_of_each_datasets_rows(tiny, dataset, run, 
     assert not (run.record.parent / ".rows").exists()
 
 
+@pytest.mark.parametrize(("stage", "lost"), [("pretrain", "their end"), ("sft", "the end of their answer")])
+def test_what_long_rows_lose_is_told_as_the_stage_sees_them(tiny, studio_home, run, tmp_path, stage, lost):
+    path = tmp_path / "long.jsonl"
+    path.write_text(json.dumps({"prompt": "Go on.", "completion": "word " * 90}))
+    name = registry.add(path, "long").name
+    run(spec(tiny(), name, stage={"kind": stage}, training={"max_steps": 1}))
+    assert f"1 rows are longer than 64 tokens and lose {lost}." in [note.text for note in run.of(Note)]
+
+
 def test_f25_a_run_does_not_go_on_with_other_rows_than_it_began_with(tiny, dataset, run, tmp_path):
     run(spec(tiny(), dataset), stop_at=3)
     registry.remove(dataset)

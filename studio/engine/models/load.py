@@ -79,7 +79,19 @@ def load_base(
     missing = sorted(found["missing_keys"])
     if missing and (trained or labels is None):  # transformers would start them at random
         raise ModelError(f"The weights in {folder} lack {len(missing)} tensors, such as {missing[0]}. Get them again.")
+    if labels is None:
+        _read_whole(model.get_output_embeddings())
     return model
+
+
+def _read_whole(head: torch.nn.Module | None) -> None:
+    """Give the output layer its input in one piece.
+
+    Generation begins with the last position of each prompt, a view with gaps, for which torch 2.13 copies weights that
+    are frozen, as under an adapter, once a prompt: on a CPU that took longer than reading the prompts.
+    """
+    if head is not None:
+        head.register_forward_pre_hook(lambda _, given: (given[0].contiguous(), *given[1:]))
 
 
 def record_origin(folder: Path, base: Path, name: str, template: Template, **facts: Any) -> None:

@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import Any
 
 from studio.data.labels import labels_of
-from studio.engine import classifying, pairs, preferring, rows
+from studio.engine import classifying, pairs, preferring, rewarding, rows
 from studio.engine.labelled import labelled
 from studio.engine.methods import Tuning
 from studio.engine.prompts import prompts
@@ -73,6 +73,6 @@ STAGES: Mapping[str, Stage] = {
         labels=_ours("reward", "reward_labels"),
         **_PREFERRING,
     ),
-    "grpo": Stage(_ours("online", "grpo_trainer"), _config("GRPOConfig"), prompts),
-    "rloo": Stage(_ours("online", "rloo_trainer"), _config("RLOOConfig"), prompts),
+    "grpo": Stage(_ours("online", "grpo_trainer"), _config("GRPOConfig"), prompts, examine=rewarding.examine),
+    "rloo": Stage(_ours("online", "rloo_trainer"), _config("RLOOConfig"), prompts, examine=rewarding.examine),
 }

@@ -3,8 +3,10 @@
 from dataclasses import replace
 
 import pytest
+import torch
+from torch.profiler import ProfilerActivity, profile
 
-from studio.engine.models.load import record_origin, template_of
+from studio.engine.models.load import load_base, record_origin, template_of
 from studio.templates import Template, TextTokenizer, load
 
 
@@ -35,3 +37,13 @@ def test_an_adapter_without_a_template_has_that_of_the_spec(tmp_path, tiny):
     tokenizer = TextTokenizer.from_folder(tiny())
     assert template_of(tmp_path, "chatml", tokenizer) == load("chatml")
     assert template_of(tmp_path, "auto", tokenizer) == tokenizer.own_template
+
+
+def test_no_weights_are_copied_where_several_prompts_are_answered(tiny):
+    model = load_base(tiny(), dtype="bf16").requires_grad_(False)  # as under an adapter
+    weights = model.get_output_embeddings().weight
+    ids = torch.ones(3, 5, dtype=torch.long)
+    with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as told:
+        model.generate(input_ids=ids, attention_mask=ids, max_new_tokens=2, do_sample=False)
+    copied = [event.input_shapes[0] for event in told.events() if event.name == "aten::copy_" and event.input_shapes]
+    assert copied and [len(ids), *reversed(weights.shape)] not in copied

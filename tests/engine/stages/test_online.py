@@ -12,7 +12,7 @@ from studio.data.example import Message
 from studio.engine.models.load import load_tokenizer
 from studio.engine.train import train
 from studio.errors import DataError, SpecError
-from studio.events import Plan, Step
+from studio.events import Measured, Note, Plan, Step
 from studio.specs import TrainSpec, parse
 from studio.templates import generation_prompt
 
@@ -44,8 +44,9 @@ def spec(folder, dataset, kind, **sections):
     return parse(TrainSpec, values)
 
 
-def trained(place, spec, code):
-    place.mkdir()
+def trained(place, spec, code, stop_after=None):
+    """stop_after: ask for a stop at the end of this step."""
+    place.mkdir(exist_ok=True)
     told = []
     adapter = train(
         spec,
@@ -53,10 +54,15 @@ def trained(place, spec, code):
         adapter=place / "adapter",
         record=place / "record.json",
         emit=told.append,
-        stopping=lambda: False,
+        stopping=lambda: any(event.step + 1 == stop_after for event in told if isinstance(event, Step)),
         code=code,
     )
     return adapter, told
+
+
+def of_examination(told):
+    """The scores of the rows held out by step."""
+    return {each.step: each.scores for each in told if isinstance(each, Measured) and each.subject == "validation"}
 
 
 @pytest.fixture
@@ -69,10 +75,32 @@ def code(tmp_path):
 @pytest.mark.parametrize("kind", ["grpo", "rloo"])
 def test_answers_that_are_rewarded_become_likelier(tiny, dataset, tmp_path, code, kind):
     # all of the model trains, because a random one says everything alike whatever its last layers hold
-    whole = {"method": {"kind": "full"}, "training": {"learning_rate": 0.3, "max_steps": 12}}
-    _, told = trained(tmp_path / "run", spec(tiny(), dataset, kind, **whole), code)
+    whole = {"method": {"kind": "full"}, "training": {"learning_rate": 0.3, "max_steps": 12, "scheduler": "linear"}}
+    held = {"data": {"validation_share": 0.34}}
+    _, told = trained(tmp_path / "run", spec(tiny(), dataset, kind, **whole, **held), code)
     rewards = [event.figures["reward"] for event in told if isinstance(event, Step)]
     assert len(rewards) == 12 and sum(rewards[-3:]) > sum(rewards[:3]) + 0.5
+    examined = json.loads((tmp_path / "run" / "record.json").read_text())["examined"]
+    before, after = (examined[when]["validation"] for when in ("before", "after"))
+    assert of_examination(told) == {0: before, 12: after} and before["rows"] == 8
+    assert after["reward"] > before["reward"] + 0.15
+    gain = f"Mean reward before → after: validation {before['reward']:.3f} → {after['reward']:.3f}."
+    assert gain in [event.text for event in told if isinstance(event, Note)]
+
+
+@pytest.mark.parametrize("kind", ["grpo", "rloo"])
+def test_a_stopped_run_goes_on_and_is_examined_as_if_nothing_had_been(tiny, dataset, tmp_path, code, kind):
+    own = {"method": {"dropout": 0.1}, "training": {"max_steps": 4}, "data": {"validation_share": 0.34}}
+    wanted = spec(tiny(), dataset, kind, **own, evaluation={"steps": 3})
+    _, whole = trained(tmp_path / "whole", wanted, code)
+    adapter, first = trained(tmp_path / "halved", wanted, code, stop_after=2)
+    assert adapter is None
+    _, rest = trained(tmp_path / "halved", wanted, code)
+    steps = {event.step: (event.loss, event.figures["reward"]) for event in [*first, *rest] if isinstance(event, Step)}
+    assert steps == {event.step: (event.loss, event.figures["reward"]) for event in whole if isinstance(event, Step)}
+    assert list(of_examination(first)) == [0] and list(of_examination(rest)) == [4]
+    examined = [json.loads((tmp_path / name / "record.json").read_text())["examined"] for name in ("whole", "halved")]
+    assert examined[0] == examined[1]
 
 
 def test_prompts_are_those_of_chat_and_the_outcome_is_the_adapter_alone(tiny, dataset, tmp_path, code):

@@ -23,7 +23,7 @@ def test_pairs_are_told_apart_and_an_evaluation_finds_what_plain_peft_finds(tiny
     run = trained(tmp_path / "run", spec)
     figures = [step.figures for step in run.of(Step)]
     assert figures[-1]["accuracy"] == 1 and figures[-1]["rewards/margins"] > figures[0]["rewards/margins"] + 0.1
-    assert {"reward", "rewards/min", "rewards/max"} <= set(figures[0])
+    assert {"rewards/mean", "rewards/min", "rewards/max"} <= set(figures[0])
     assert json.loads((run.adapter / "studio.json").read_text())["labels"] == ["reward"]
 
     told = []
