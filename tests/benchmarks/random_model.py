@@ -11,8 +11,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.engine.conftest import make
-
 QWEN2, LLAMA = "qwen2", "llama"
 _QWEN = {
     "vocab_size": 151_936,
@@ -60,6 +58,8 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jin
 def put_tokenizer(folder: Path, source: Path | None) -> None:
     """The files of a tokenizer: those of `source`, else of a small one that is trained on the spot."""
     if source is None:
+        from tests.engine.conftest import make
+
         source = make(LLAMA, folder / "small")
     for name in TOKENIZER_FILES:
         if (source / name).is_file():

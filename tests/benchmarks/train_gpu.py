@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -177,4 +178,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 if __name__ == "__main__":
     leave_nothing_running()
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # several would be trained on at once
     main()
