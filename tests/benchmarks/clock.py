@@ -17,7 +17,7 @@ VERSIONS = ("torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes"
 
 
 class Clock:
-    """When each optimiser step was reported, its loss, and the tokens that went into it.
+    """When each optimiser step was reported, its loss, the tokens that went into it, and the CPU seconds used by then.
 
     The time of a step is from the report before to its own, so that nothing between steps is left out. Source of the
     tokens: the batches as they reach the trainer; padding is not counted.
@@ -26,6 +26,7 @@ class Clock:
     def __init__(self) -> None:
         self.began = time.time()
         self.reports: list[float] = []
+        self.cpu_at_report_s: list[float] = []
         self.losses: list[float] = []
         self.real: list[int] = []
         self.supervised: list[int] = []
@@ -41,6 +42,7 @@ class Clock:
     def step(self, loss: float) -> None:
         """An optimiser step is over."""
         self.reports.append(time.time())
+        self.cpu_at_report_s.append(sum(os.times()[:2]))
         self.losses.append(loss)
         self.real.append(self._open[0])
         self.supervised.append(self._open[1])
@@ -75,6 +77,7 @@ class Clock:
         """Print the figures as the process's last line."""
         figures = {
             "reports": self.reports,
+            "cpu_at_report_s": self.cpu_at_report_s,
             "losses": self.losses,
             "real": self.real,
             "supervised": self.supervised,

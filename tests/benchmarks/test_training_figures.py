@@ -12,6 +12,7 @@ def told(step_s, losses=(3.0, 2.0, 1.0), **further):
     reports = [100.0 + step_s * step for step in range(len(losses))]
     steps = len(losses)
     figures = {"reports": reports, "losses": list(losses), "real": [50] * steps, "supervised": [20] * steps}
+    figures["cpu_at_report_s"] = [2 * report for report in reports]  # two threads at work
     return figures | {"first_step_s": 100.0, "peak_rss_mib": 900.0, "cpu_s": 7.0} | further
 
 
@@ -41,6 +42,7 @@ def test_a_rate_leaves_the_first_two_steps_out():
     assert run["warm_up_steps"] == 2
     assert run["real_tokens_per_s"] == pytest.approx(100 / 4)
     assert run["supervised_tokens_per_s"] == pytest.approx(40 / 4)
+    assert run["real_tokens_per_cpu_s"] == pytest.approx(100 / 8)
     assert (run["mean_loss"], run["final_loss"]) == (2.5, 1.0)
 
 

@@ -15,7 +15,8 @@ contenders take turns, with the rate of matrix products among them.
     llamafactory-best      its activations kept, its arithmetic bf16
 
 The first two steps are left out of rates (fewer where there are fewer than three); a step lasts from the report before
-to its own. Real tokens are those of the rows, without padding, supervised ones those that carry loss; LLaMA-Factory
+to its own. CPU seconds are those of all threads; where other work sways the rates, tokens a CPU second still tell
+something. Real tokens are those of the rows, without padding, supervised ones those that carry loss; LLaMA-Factory
 writes the rows itself and learns the line break after an answer too. Utilisation is the arithmetic that the job takes
 (tests/benchmarks/arithmetic.py has the formula) over time, over the measured rate of matrix products in the model's
 shapes. The last line is one JSON object. Linux only. Not a test: it asserts nothing.

@@ -11,8 +11,12 @@ import os
 import resource
 import threading
 import time
+from bisect import bisect
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from tests.benchmarks.clock import Clock, bind, peak_rss_mib
 from tests.benchmarks.training_job import Job, given, lengths
@@ -51,6 +55,7 @@ class Watch:
         self._clock = clock
         self._steps = tokens_by_step(job)
         self._polling: threading.Thread | None = None
+        self._used: list[tuple[float, float]] = []
         self.peak_rss_mib: float | None = None
         self.peak_gpu_mib = 0.0
         self.told_tokens: list[float | None] = []
@@ -78,14 +83,20 @@ class Watch:
 
     def _poll(self, pid: int) -> None:
         # until its status has been asked for, too: only then are its CPU seconds among those of our children
+        worker = psutil.Process(pid)
         while Path(f"/proc/{pid}").exists():
             self.peak_rss_mib = peak_rss_mib(pid) or self.peak_rss_mib
+            with suppress(psutil.Error):
+                self._used.append((time.time(), sum(worker.cpu_times()[:2])))
             time.sleep(_POLL_S)
 
     def end(self) -> None:
         """Return when the worker is gone."""
         if self._polling is not None:
             self._polling.join()
+        times = [moment for moment, _ in self._used]
+        for report in self._clock.reports:
+            self._clock.cpu_at_report_s.append(self._used[bisect(times, report) - 1][1])
 
 
 def tokens_by_step(job: Job) -> list[tuple[int, int]]:

@@ -21,6 +21,7 @@ Pair = tuple[str, str]
 SPREAD = (
     "real_tokens_per_s",
     "supervised_tokens_per_s",
+    "real_tokens_per_cpu_s",
     "utilisation",
     "peak_rss_mib",
     "peak_gpu_allocated_mib",
@@ -38,6 +39,8 @@ def rated(figures: Figures) -> Figures:
     warm_up, reports = warm_up_steps(len(figures["reports"])), figures["reports"]
     seconds = reports[-1] - reports[warm_up - 1]
     rates = {f"{kind}_tokens_per_s": sum(figures[kind][warm_up:]) / seconds if seconds else None for kind in TOKENS}
+    used = figures["cpu_at_report_s"][-1] - figures["cpu_at_report_s"][warm_up - 1]
+    rates["real_tokens_per_cpu_s"] = sum(figures["real"][warm_up:]) / used if used else None
     losses = figures["losses"]
     return (
         figures
@@ -111,6 +114,7 @@ def line(name: str, figures: Figures) -> str:
     run = rated(figures)
     return (
         f"  {name:<18} {_number(run['real_tokens_per_s'], '8.1f')} tokens/s, "
+        f"{_number(run['real_tokens_per_cpu_s'], '.1f')} a CPU second, "
         f"{_number(run['peak_rss_mib'], '6.0f')} MiB, first step after {run['first_step_s']:.1f} s, "
         f"CPU {run['cpu_s']:.1f} s, mean loss {run['mean_loss']:.4f}"
     )
@@ -124,7 +128,8 @@ def table(found: Mapping[str, Any]) -> str:
         shown = {key: _number(value and value["median"], form) for key, value, form in _columns(medians)}
         lines.append(
             f"{name:<18} {_range(medians['real_tokens_per_s'])}, "
-            f"{shown['supervised_tokens_per_s']} supervised, utilisation {shown['utilisation']}, {_memory(shown)}, "
+            f"{shown['supervised_tokens_per_s']} supervised, {shown['real_tokens_per_cpu_s']} a CPU second, "
+            f"utilisation {shown['utilisation']}, {_memory(shown)}, "
             f"CPU {shown['cpu_s']} s, mean loss {shown['mean_loss']}, final {shown['final_loss']}"
         )
     lines += [f"{pair}: {ratio:.2f}" for pair, ratio in found["ratios"].items()]
@@ -136,7 +141,7 @@ def _range(rate: Mapping[str, float] | None) -> str:
 
 
 def _columns(medians: Mapping[str, Any]) -> list[tuple[str, Any, str]]:
-    forms = {"utilisation": ".1%", "mean_loss": ".4f", "final_loss": ".4f"}
+    forms = {"utilisation": ".1%", "mean_loss": ".4f", "real_tokens_per_cpu_s": ".1f", "final_loss": ".4f"}
     return [(key, value, forms.get(key, ".0f")) for key, value in medians.items()]
 
 
