@@ -1,0 +1,142 @@
+"""Every part of a run's memory, in bytes. Not here: whether it fits (estimate), and how to make it (changes)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from studio.engine.counting.parameters import Count
+from studio.engine.counting.shapes import Shapes
+from studio.engine.fit.activations import Arithmetic, Row, kept_input, layer_constant, plain_layer, row_of
+from studio.engine.fit.batches import Batch
+from studio.engine.fit.blocks import Block, Geometry, blocks, geometry
+from studio.engine.fit.fast import fast_head, fast_layer, fast_layer_constant
+from studio.engine.fit.logits import HEADLESS, logits
+from studio.engine.fit.process import process
+from studio.engine.fit.trained import trained
+from studio.engine.fit.weights import WIDTH, weights
+from studio.specs import TrainSpec
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Bytes on the device that trains, at the worst moment of a step.
+
+    mapped: beside them, of the model's file, which a process on a CPU keeps in view and the system may take back.
+    """
+
+    weights: int
+    adapter: int
+    gradients: int
+    optimizer: int
+    activations: int
+    logits: int
+    process: int
+    mapped: int = 0
+
+    @property
+    def needed(self) -> int:
+        """All but what the system may take back."""
+        return sum(getattr(self, name) for name in self.names())
+
+    @property
+    def resident(self) -> int:
+        """What the process will show as its peak."""
+        return self.needed + self.mapped
+
+    @staticmethod
+    def names() -> tuple[str, ...]:
+        return tuple(each.name for each in fields(Parts) if each.name != "mapped")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a run will be worked: what "auto" became, and where."""
+
+    dtype: str
+    precision: str
+    optimizer: str
+    checkpointing: bool
+    gpu: bool
+    fast: bool
+
+
+def takes_fast_path(spec: TrainSpec) -> bool:
+    """Whether a run trains by the fast path: answers or text, with plain LoRA."""
+    method = spec.method
+    if spec.stage.kind not in ("sft", "pretrain") or method.kind != "lora":
+        return False
+    plain = not method.dora and not method.dropout and not method.train_tokens and not method.split_fused
+    return plain and not method.modules_to_save and "lm_head" not in method.target_modules
+
+
+def parts(spec: TrainSpec, shapes: Shapes, count: Count, batch: Batch, setting: Setting) -> Parts:
+    """shapes: with the stage's head."""
+    base = weights(shapes, spec.quantization, setting.dtype, on_cpu=not setting.gpu)
+    trains = trained(
+        spec, count, base=shapes.total, base_width=WIDTH[setting.dtype], optimizer=setting.optimizer
+    )
+    work = _fast(spec, shapes, batch, setting) if setting.fast else _plain(spec, shapes, batch, setting)
+    return Parts(
+        weights=base.total,
+        adapter=trains.adapter,
+        gradients=trains.gradients,
+        optimizer=trains.optimizer,
+        activations=work.activations,
+        logits=work.head,
+        process=process(work.activations, gpu=setting.gpu),
+        mapped=base.mapped,
+    )
+
+
+@dataclass(frozen=True)
+class Work:
+    """Bytes of a forward and a backward pass."""
+
+    activations: int
+    head: int
+
+
+def _plain(spec: TrainSpec, shapes: Shapes, batch: Batch, setting: Setting) -> Work:
+    """trl's path."""
+    shape, arithmetic = geometry(shapes), _arithmetic(spec, setting)
+    row = row_of(spec, context=batch.length, rows=batch.rows)
+    layers = [_plain_bytes(shape, block, row, arithmetic, batch.tokens) for block in blocks(shapes, spec)]
+    head = logits(
+        spec,
+        batch,
+        vocabulary=shapes.embedding.inputs,
+        hidden=shapes.hidden,
+        width=arithmetic.width,
+        triton=setting.gpu,
+        trains_head=spec.method.kind == "full" and spec.stage.kind not in HEADLESS,
+    )
+    kept = batch.tokens * kept_input(shape, arithmetic)
+    return _together(layers, kept, head, checkpointing=setting.checkpointing)
+
+
+def _fast(spec: TrainSpec, shapes: Shapes, batch: Batch, setting: Setting) -> Work:
+    shape = geometry(shapes)
+    layers = [
+        batch.tokens * sum(fast_layer(shape, block).values()) + fast_layer_constant(block)
+        for block in blocks(shapes, spec)
+    ]
+    head = sum(fast_head(shapes.embedding.inputs, shapes.hidden, batch.tokens, batch.supervised).values())
+    kept = batch.tokens * kept_input(shape, Arithmetic(2, 2))
+    return _together(layers, kept, head, checkpointing=setting.checkpointing)
+
+
+def _together(layers: list[int], kept: int, head: int, *, checkpointing: bool) -> Work:
+    """The worst moment: at the head all that is kept is there, and later one layer's gradients, and, where layers are
+    computed again, its activations. By then the logits are gone, so only what that needs beyond them counts."""
+    largest = max(layers)
+    if checkpointing:
+        return Work(len(layers) * kept + max(0, 2 * largest - head), head)
+    return Work(sum(layers) + max(0, largest - head), head)
+
+
+def _plain_bytes(shape: Geometry, block: Block, row: Row, arithmetic: Arithmetic, tokens: int) -> int:
+    return tokens * sum(plain_layer(shape, block, row, arithmetic).values()) + layer_constant(block, row, arithmetic)
+
+
+def _arithmetic(spec: TrainSpec, setting: Setting) -> Arithmetic:
+    return Arithmetic(WIDTH[setting.precision], WIDTH[setting.dtype], spec.quantization.kind)
