@@ -14,7 +14,7 @@ from studio.jobs.audits import Audit, newest
 from studio.jobs.monitor import JobView, Monitor
 from studio.ui.texts import table
 
-__all__ = ["Audit", "NOT_MARKED", "latest", "newest", "words"]
+__all__ = ["NOT_MARKED", "Audit", "latest", "newest", "words"]
 
 NOT_MARKED = "fault"
 """A faulty row says itself what is wrong with it."""

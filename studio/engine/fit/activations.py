@@ -17,7 +17,6 @@ With gradient checkpointing a layer keeps its input, b H, and is computed again 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from studio.engine.counting.shapes import Layer
@@ -73,7 +72,7 @@ def plain_layer(geometry: Geometry, block: Block, row: Row, arithmetic: Arithmet
 
 
 def layer_constant(block: Block, row: Row, arithmetic: Arithmetic) -> int:
-    """Bytes that a layer keeps whatever the batch: copies of weights in the products' precision, and DoRA's products."""
+    """Bytes that a layer keeps whatever the batch: weights in the products' precision, and DoRA's products."""
     width, found = arithmetic.width, 0
     if arithmetic.casts_weights:
         found += sum(width * layer.inputs * layer.outputs for layer in block.linear)

@@ -92,7 +92,11 @@ def blocks(shapes: Shapes, spec: TrainSpec | None = None) -> list[Block]:
         if (at := number(f"{name}.")) is not None and shapes.weights[f"{name}.weight"] == (shapes.hidden,):
             norms[at] = norms.get(at, 0) + 1
     return [
-        Block(tuple(linear[at]), norms.get(at, 2), {each.name: ranks[each.name] for each in linear[at] if each.name in ranks})
+        Block(
+            tuple(linear[at]),
+            norms.get(at, 2),
+            {each.name: ranks[each.name] for each in linear[at] if each.name in ranks},
+        )
         for at in sorted(linear)
     ]
 

@@ -23,7 +23,8 @@ from studio.specs import TrainSpec
 
 Verdict = Literal["fits", "tight", "does not fit"]
 COMFORTABLE = 0.85
-"""Share of the free memory up to which a run fits: estimates are up to 15 % off. Above it is tight, above 1 too much."""
+"""Share of the free memory up to which a run fits: estimates are up to 15 % off. Above it is tight, above 1 it does not
+fit."""
 GIB = 1024**3
 
 

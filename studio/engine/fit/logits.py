@@ -8,8 +8,8 @@ from studio.specs import TrainSpec
 TILE_TOKENS, TILE_VOCABULARY = 4096, 32_768
 """trl (1.16) computes the logits in tiles of at most so many tokens and words."""
 TILE_TEMPORARIES = 29
-"""Bytes beside each number of a tile in its gradient where there is no Triton: logits, scaled logits, log-probabilities,
-probabilities and gradient in fp32, a mask of one byte, and two fp32 terms of the gradient."""
+"""Bytes beside each number of a tile in its gradient where there is no Triton: logits, scaled logits,
+log-probabilities, probabilities and gradient in fp32, a mask of one byte, and two fp32 terms of the gradient."""
 FP32 = 4
 WHOLE = ("orpo", "cpo")
 """Stages whose trainers (trl 1.16) make all logits of a batch."""

@@ -1,5 +1,5 @@
-"""How many steps and tokens a run has, and how long they take. Not here: how fast earlier runs were (studio.jobs.needs).
-"""
+"""How many steps and tokens a run has, and how long they take. Not here: how fast earlier runs were
+(studio.jobs.needs)."""
 
 from __future__ import annotations
 

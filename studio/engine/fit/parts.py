@@ -72,14 +72,12 @@ def takes_fast_path(spec: TrainSpec) -> bool:
 def parts(spec: TrainSpec, shapes: Shapes, count: Count, batch: Batch, setting: Setting) -> Parts:
     """shapes: with the stage's head."""
     base = weights(shapes, spec.quantization, setting.dtype, on_cpu=not setting.gpu)
-    trains = trained(
-        spec, count, base=shapes.total, base_width=WIDTH[setting.dtype], optimizer=setting.optimizer
-    )
+    trains = trained(spec, count, base=shapes.total, base_width=WIDTH[setting.dtype], optimizer=setting.optimizer)
     work = _fast(spec, shapes, batch, setting) if setting.fast else _plain(spec, shapes, batch, setting)
     return Parts(
         weights=base.total,
         adapter=trains.adapter,
-        gradients=trains.gradients,
+        gradients=_gradients(spec, trains.gradients, work),
         optimizer=trains.optimizer,
         activations=work.activations,
         logits=work.head,
@@ -136,6 +134,11 @@ def _together(layers: list[int], kept: int, head: int, *, checkpointing: bool) -
 
 def _plain_bytes(shape: Geometry, block: Block, row: Row, arithmetic: Arithmetic, tokens: int) -> int:
     return tokens * sum(plain_layer(shape, block, row, arithmetic).values()) + layer_constant(block, row, arithmetic)
+
+
+def _gradients(spec: TrainSpec, whole: int, work: Work) -> int:
+    """They grow while activations go; where batches are accumulated, those of the ones before are there already."""
+    return whole if spec.training.accumulation > 1 else max(0, whole - work.activations - work.head)
 
 
 def _arithmetic(spec: TrainSpec, setting: Setting) -> Arithmetic:
