@@ -81,17 +81,18 @@ def parts(spec: TrainSpec, shapes: Shapes, count: Count, batch: Batch, setting: 
         optimizer=trains.optimizer,
         activations=work.activations,
         logits=work.head,
-        process=process(work.activations, gpu=setting.gpu),
+        process=process(work.activations, work.made, gpu=setting.gpu),
         mapped=base.mapped,
     )
 
 
 @dataclass(frozen=True)
 class Work:
-    """Bytes of a forward and a backward pass."""
+    """Bytes of a forward and a backward pass. activations: there at once. made: of all layers, recomputed or not."""
 
     activations: int
     head: int
+    made: int
 
 
 def _plain(spec: TrainSpec, shapes: Shapes, batch: Batch, setting: Setting) -> Work:
@@ -126,10 +127,10 @@ def _fast(spec: TrainSpec, shapes: Shapes, batch: Batch, setting: Setting) -> Wo
 def _together(layers: list[int], kept: int, head: int, *, checkpointing: bool) -> Work:
     """The worst moment: at the head all that is kept is there, and later one layer's gradients, and, where layers are
     computed again, its activations. By then the logits are gone, so only what that needs beyond them counts."""
-    largest = max(layers)
+    largest, made = max(layers), sum(layers)
     if checkpointing:
-        return Work(len(layers) * kept + max(0, 2 * largest - head), head)
-    return Work(sum(layers) + max(0, largest - head), head)
+        return Work(len(layers) * kept + max(0, 2 * largest - head), head, made)
+    return Work(made + max(0, largest - head), head, made)
 
 
 def _plain_bytes(shape: Geometry, block: Block, row: Row, arithmetic: Arithmetic, tokens: int) -> int:
