@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from studio.engine.counting.shapes import Layer, Shapes, number
@@ -53,10 +54,23 @@ class Block:
     norms: int
     ranks: Mapping[str, int] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def attending(self) -> tuple[Layer, ...]:
         """Those of attention; the last of them writes its output."""
         return tuple(layer for layer in self.linear if any(part in layer.name for part in _ATTENTION))
+
+
+@dataclass(frozen=True)
+class Model:
+    """A base with its stage's head, and its layers as a method adapts them."""
+
+    shapes: Shapes
+    geometry: Geometry
+    blocks: tuple[Block, ...]
+
+    @classmethod
+    def of(cls, spec: TrainSpec, shapes: Shapes) -> Model:
+        return cls(shapes, geometry(shapes), tuple(blocks(shapes, spec)))
 
 
 def geometry(shapes: Shapes) -> Geometry:

@@ -56,14 +56,16 @@ def applied(spec: TrainSpec, fields: Mapping[str, Any]) -> TrainSpec | None:
 
 
 def _proposals(spec: TrainSpec, *, checkpointing: bool) -> Iterator[dict[str, Any]]:
-    """Each kind of change alone, mildest first; then all kinds up to one together, with the mildest of the last."""
-    kinds = [_recomputing(spec, checkpointing), list(_batches(spec)), _quantised(spec), list(_cutoffs(spec))]
-    for kind in kinds:
-        yield from kind
+    """Each kind of change alone, mildest first, then with all of the kinds before it. A cutoff loses parts of rows, so
+    the longest one that is enough is looked for, alone or with all that costs less."""
     before: dict[str, Any] = {}
-    for kind in kinds:
-        yield from ({**before, **each} for each in kind if before)
+    for kind in (_recomputing(spec, checkpointing), list(_batches(spec)), _quantised(spec)):
+        yield from kind
+        yield from (before | each for each in kind if before)
         before |= kind[-1] if kind else {}
+    for each in _cutoffs(spec):
+        yield each
+        yield before | each
 
 
 def _recomputing(spec: TrainSpec, checkpointing: bool) -> list[dict[str, Any]]:

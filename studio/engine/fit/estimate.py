@@ -12,9 +12,10 @@ from typing import Any, Literal
 from studio import hardware
 from studio.engine.counting.heads import headed
 from studio.engine.counting.parameters import Count, counted
-from studio.engine.counting.shapes import Shapes, shapes_of
+from studio.engine.counting.shapes import shapes_of
 from studio.engine.fit import pace
 from studio.engine.fit.batches import Batch, Rows, largest
+from studio.engine.fit.blocks import Model
 from studio.engine.fit.changes import Change, cheapest
 from studio.engine.fit.disk import Disk, disk
 from studio.engine.fit.parts import Parts, Setting, parts, takes_fast_path
@@ -124,7 +125,7 @@ def judged(needed: int, free: int) -> Verdict:
 class _Known:
     """What no change of a spec changes."""
 
-    shapes: Shapes
+    model: Model
     count: Count
     rows: Rows | None
     machine: Machine
@@ -133,12 +134,13 @@ class _Known:
     @classmethod
     def of(cls, spec: TrainSpec, rows: Rows | None, labels: int | None, machine: Machine, fast: bool | None) -> _Known:
         shapes = shapes_of(spec.model.name)
-        return cls(headed(spec, shapes, labels), counted(spec, shapes, labels=labels), rows, machine, fast)
+        model = Model.of(spec, headed(spec, shapes, labels))
+        return cls(model, counted(spec, shapes, labels=labels), rows, machine, fast)
 
     def parts(self, spec: TrainSpec) -> tuple[Parts, Setting, Batch]:
         fast = takes_fast_path(spec) if self.fast is None else self.fast
         setting, batch = setting_of(spec, self.machine.hardware, fast=fast), largest(spec, self._cut(spec))
-        return parts(spec, self.shapes, self.count, batch, setting), setting, batch
+        return parts(spec, self.model, self.count, batch, setting), setting, batch
 
     def change(self, spec: TrainSpec, setting: Setting, verdict: Verdict) -> Change | None:
         """One with which it fits; where it does not fit at all, also one with which it is tight."""

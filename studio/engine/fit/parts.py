@@ -5,16 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from studio.engine.counting.parameters import Count
-from studio.engine.counting.shapes import Shapes
 from studio.engine.fit.activations import Arithmetic, Row, kept_input, layer_constant, plain_layer, row_of
 from studio.engine.fit.batches import Batch
-from studio.engine.fit.blocks import Block, Geometry, blocks, geometry
+from studio.engine.fit.blocks import Block, Geometry, Model
 from studio.engine.fit.fast import fast_head, fast_layer, fast_layer_constant
 from studio.engine.fit.logits import HEADLESS, logits
 from studio.engine.fit.process import process
 from studio.engine.fit.trained import trained
 from studio.engine.fit.weights import WIDTH, weights
 from studio.specs import TrainSpec
+
+FAST = Arithmetic(2, 2)
+"""bf16 throughout."""
 
 
 @dataclass(frozen=True)
@@ -69,11 +71,12 @@ def takes_fast_path(spec: TrainSpec) -> bool:
     return plain and not method.modules_to_save and "lm_head" not in method.target_modules
 
 
-def parts(spec: TrainSpec, shapes: Shapes, count: Count, batch: Batch, setting: Setting) -> Parts:
-    """shapes: with the stage's head."""
-    base = weights(shapes, spec.quantization, setting.dtype, on_cpu=not setting.gpu)
-    trains = trained(spec, count, base=shapes.total, base_width=WIDTH[setting.dtype], optimizer=setting.optimizer)
-    work = _fast(spec, shapes, batch, setting) if setting.fast else _plain(spec, shapes, batch, setting)
+def parts(spec: TrainSpec, model: Model, count: Count, batch: Batch, setting: Setting) -> Parts:
+    """All parts of a run's memory."""
+    total, width = model.shapes.total, WIDTH[setting.dtype]
+    base = weights(model.shapes, spec.quantization, setting.dtype, on_cpu=not setting.gpu)
+    trains = trained(spec, count, base=total, base_width=width, optimizer=setting.optimizer)
+    work = _fast(model, batch, setting) if setting.fast else _plain(spec, model, batch, setting)
     return Parts(
         weights=base.total,
         adapter=trains.adapter,
@@ -95,11 +98,11 @@ class Work:
     made: int
 
 
-def _plain(spec: TrainSpec, shapes: Shapes, batch: Batch, setting: Setting) -> Work:
+def _plain(spec: TrainSpec, model: Model, batch: Batch, setting: Setting) -> Work:
     """trl's path."""
-    shape, arithmetic = geometry(shapes), _arithmetic(spec, setting)
+    shapes, arithmetic = model.shapes, _arithmetic(spec, setting)
     row = row_of(spec, context=batch.length, rows=batch.rows)
-    layers = [_plain_bytes(shape, block, row, arithmetic, batch.tokens) for block in blocks(shapes, spec)]
+    layers = [_plain_bytes(model.geometry, block, row, arithmetic, batch.tokens) for block in model.blocks]
     head = logits(
         spec,
         batch,
@@ -109,18 +112,18 @@ def _plain(spec: TrainSpec, shapes: Shapes, batch: Batch, setting: Setting) -> W
         triton=setting.gpu,
         trains_head=spec.method.kind == "full" and spec.stage.kind not in HEADLESS,
     )
-    kept = batch.tokens * kept_input(shape, arithmetic)
+    kept = batch.tokens * kept_input(model.geometry, arithmetic)
     return _together(layers, kept, head, checkpointing=setting.checkpointing)
 
 
-def _fast(spec: TrainSpec, shapes: Shapes, batch: Batch, setting: Setting) -> Work:
-    shape = geometry(shapes)
+def _fast(model: Model, batch: Batch, setting: Setting) -> Work:
+    shapes = model.shapes
     layers = [
-        batch.tokens * sum(fast_layer(shape, block).values()) + fast_layer_constant(block)
-        for block in blocks(shapes, spec)
+        batch.tokens * sum(fast_layer(model.geometry, block).values()) + fast_layer_constant(block)
+        for block in model.blocks
     ]
     head = sum(fast_head(shapes.embedding.inputs, shapes.hidden, batch.tokens, batch.supervised).values())
-    kept = batch.tokens * kept_input(shape, Arithmetic(2, 2))
+    kept = batch.tokens * kept_input(model.geometry, FAST)
     return _together(layers, kept, head, checkpointing=setting.checkpointing)
 
 
