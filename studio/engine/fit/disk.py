@@ -49,8 +49,14 @@ def disk(
         outcome=count.bytes_on_disk,
         rows=TOKEN * (most_tokens if tokens is None else tokens),
         rows_known=tokens is not None,
-        free=shutil.disk_usage(home().path if home().path.is_dir() else home().path.parent).free,
+        free=_free(),
     )
+
+
+def _free() -> int:
+    """Of the disk that STUDIO_HOME is on, or will be."""
+    place = home().path
+    return shutil.disk_usage(next(folder for folder in (place, *place.parents) if folder.is_dir())).free
 
 
 def _at_once(spec: TrainSpec, steps: int | None) -> int:

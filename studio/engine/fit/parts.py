@@ -15,9 +15,6 @@ from studio.engine.fit.trained import trained
 from studio.engine.fit.weights import WIDTH, weights
 from studio.specs import TrainSpec
 
-FAST = Arithmetic(2, 2)
-"""bf16 throughout."""
-
 
 @dataclass(frozen=True)
 class Parts:
@@ -117,13 +114,13 @@ def _plain(spec: TrainSpec, model: Model, batch: Batch, setting: Setting) -> Wor
 
 
 def _fast(model: Model, batch: Batch, setting: Setting) -> Work:
-    shapes = model.shapes
+    shapes, width = model.shapes, WIDTH[setting.precision]
     layers = [
-        batch.tokens * sum(fast_layer(model.geometry, block).values()) + fast_layer_constant(block)
+        batch.tokens * sum(fast_layer(model.geometry, block, width).values()) + fast_layer_constant(block, width)
         for block in model.blocks
     ]
-    head = sum(fast_head(shapes.embedding.inputs, shapes.hidden, batch.tokens, batch.supervised).values())
-    kept = batch.tokens * kept_input(model.geometry, FAST)
+    head = sum(fast_head(shapes.embedding.inputs, shapes.hidden, batch.tokens, batch.supervised, width).values())
+    kept = batch.tokens * kept_input(model.geometry, Arithmetic(width, width))
     return _together(layers, kept, head, checkpointing=setting.checkpointing)
 
 
