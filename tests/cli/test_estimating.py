@@ -30,5 +30,7 @@ def test_json_holds_everything(studio_home, capsys):
 def test_a_file_and_changes_are_taken_as_train_takes_them(studio_home, tmp_path, capsys):
     path = tmp_path / "spec.yaml"
     path.write_text("training: {batch_size: 3}")
-    found = json.loads(told(capsys, str(path), "--set", "data.max_length=64", "--json"))
+    found = json.loads(
+        told(capsys, str(path), "--set", "data.max_length=64", "--set", "training.accumulation=1", "--json")
+    )
     assert found["batch"]["length"] == 192

@@ -102,11 +102,11 @@ def test_needs_are_estimated_with_what_is_known(sums, monkeypatch):
     monkeypatch.setattr(Machine, "here", classmethod(lambda cls: cls(hardware.detect(), 64 * 1024**3)))
     monkeypatch.setattr(module, "pace", lambda spec, runs: 50.0)
     unknown = needs(spec())
-    assert (unknown.rows_known, unknown.seconds, unknown.batch.tokens) == (False, None, 200)
+    assert (unknown.rows_known, unknown.seconds, unknown.batch.tokens) == (False, None, 400)
     assert unknown.disk.rows == 8 * 10 * 50
     with_tokens(audited("sums"), [10] * 10, [5] * 10)
     known = needs(spec())
-    assert (known.rows_known, known.batch.tokens, known.tokens, known.seconds) == (True, 40, 300, 6)
+    assert (known.rows_known, known.batch.tokens, known.tokens, known.seconds) == (True, 80, 300, 6)
 
 
 def test_a_dataset_that_is_not_there_is_no_reason_not_to_estimate(studio_home):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -51,7 +51,8 @@ class Rows:
 class Batch:
     """The largest forward pass. sequences and length: as the model sees them; a padding-free batch is one sequence.
 
-    rows: how many rows it holds. longest: tokens of its longest row. supervised: tokens that carry loss.
+    rows: how many rows it holds. longest: tokens of its longest row. supervised: tokens that carry loss. several: an
+    optimiser step takes more than one.
     """
 
     sequences: int
@@ -59,6 +60,7 @@ class Batch:
     rows: int
     longest: int
     supervised: int
+    several: bool = False
 
     @property
     def tokens(self) -> int:
@@ -67,21 +69,25 @@ class Batch:
 
 def largest(spec: TrainSpec, rows: Rows | None) -> Batch:
     """The largest batch of a run. rows: what is known of them; None: every row is as long as data.max_length."""
+    return replace(_largest(spec, rows), several=spec.training.accumulation > 1)
+
+
+def padding_free(spec: TrainSpec) -> bool:
+    """Whether the rows of a batch lie end to end in one sequence."""
+    return spec.stage.kind in ("sft", "pretrain") and ability(spec.method).padding_free
+
+
+def _largest(spec: TrainSpec, rows: Rows | None) -> Batch:
     stage, training, data = spec.stage, spec.training, spec.data
     size = training.batch_size
     if getattr(stage, "packing", False):
         return Batch(1, size * data.max_length, size, data.max_length, size * data.max_length)
     if rows is None or not len(rows.tokens) or stage.kind not in ("sft", "pretrain"):
         return _full(spec, size)
-    length, supervised, longest = _largest(rows, size, padded=not padding_free(spec))
+    length, supervised, longest = _drawn(rows, size, padded=not padding_free(spec))
     if padding_free(spec):
         return Batch(1, length, size, longest, supervised)
     return Batch(size, longest, size, longest, supervised)
-
-
-def padding_free(spec: TrainSpec) -> bool:
-    """Whether the rows of a batch lie end to end in one sequence."""
-    return spec.stage.kind in ("sft", "pretrain") and ability(spec.method).padding_free
 
 
 def _full(spec: TrainSpec, size: int) -> Batch:
@@ -95,7 +101,7 @@ def _full(spec: TrainSpec, size: int) -> Batch:
     return Batch(rows, longest, rows, longest, rows * longest)
 
 
-def _largest(rows: Rows, size: int, *, padded: bool) -> tuple[int, int, int]:
+def _drawn(rows: Rows, size: int, *, padded: bool) -> tuple[int, int, int]:
     """(tokens, supervised tokens, longest row) of the largest batch within a few random orders of the rows."""
     order = np.random.default_rng(0)
     found = (0, 0, 0)

@@ -18,6 +18,7 @@ from studio.engine.fit.batches import Batch, Rows, largest
 from studio.engine.fit.blocks import Model
 from studio.engine.fit.changes import Change, cheapest
 from studio.engine.fit.disk import Disk, disk
+from studio.engine.fit.fast import largest_pass
 from studio.engine.fit.parts import Parts, Setting, parts, takes_fast_path
 from studio.hardware import Hardware
 from studio.specs import TrainSpec
@@ -139,7 +140,8 @@ class _Known:
 
     def parts(self, spec: TrainSpec) -> tuple[Parts, Setting, Batch]:
         fast = takes_fast_path(spec) if self.fast is None else self.fast
-        setting, batch = setting_of(spec, self.machine.hardware, fast=fast), largest(spec, self._cut(spec))
+        setting, rows = setting_of(spec, self.machine.hardware, fast=fast), self._cut(spec)
+        batch = largest_pass(spec, rows, gpu=setting.gpu) if fast else largest(spec, rows)
         return parts(spec, self.model, self.count, batch, setting), setting, batch
 
     def change(self, spec: TrainSpec, setting: Setting, verdict: Verdict) -> Change | None:

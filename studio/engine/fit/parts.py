@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from studio.engine.counting.parameters import Count
-from studio.engine.fit.activations import Arithmetic, Row, kept_input, layer_constant, plain_layer, row_of
+from studio.engine.fit.activations import FP32, Arithmetic, Row, kept_input, layer_constant, plain_layer, row_of
 from studio.engine.fit.batches import Batch
 from studio.engine.fit.blocks import Block, Geometry, Model
-from studio.engine.fit.fast import fast_head, fast_layer, fast_layer_constant
+from studio.engine.fit.fast import fast_head, fast_layer, fast_layer_constant, fuses
 from studio.engine.fit.logits import HEADLESS, logits
 from studio.engine.fit.process import process
 from studio.engine.fit.trained import trained
@@ -73,11 +73,11 @@ def parts(spec: TrainSpec, model: Model, count: Count, batch: Batch, setting: Se
     total, width = model.shapes.total, WIDTH[setting.dtype]
     base = weights(model.shapes, spec.quantization, setting.dtype, on_cpu=not setting.gpu)
     trains = trained(spec, count, base=total, base_width=width, optimizer=setting.optimizer)
-    work = _fast(model, batch, setting) if setting.fast else _plain(spec, model, batch, setting)
+    work = (_fast if setting.fast else _plain)(spec, model, batch, setting)
     return Parts(
         weights=base.total,
         adapter=trains.adapter,
-        gradients=_gradients(spec, trains.gradients, work),
+        gradients=_gradients(batch, trains.gradients, work),
         optimizer=trains.optimizer,
         activations=work.activations,
         logits=work.head,
@@ -113,14 +113,15 @@ def _plain(spec: TrainSpec, model: Model, batch: Batch, setting: Setting) -> Wor
     return _together(layers, kept, head, checkpointing=setting.checkpointing)
 
 
-def _fast(model: Model, batch: Batch, setting: Setting) -> Work:
-    shapes, width = model.shapes, WIDTH[setting.precision]
-    layers = [
-        batch.tokens * sum(fast_layer(model.geometry, block, width).values()) + fast_layer_constant(block, width)
-        for block in model.blocks
-    ]
+def _fast(spec: TrainSpec, model: Model, batch: Batch, setting: Setting) -> Work:
+    shapes, arithmetic = model.shapes, _arithmetic(spec, setting)
+    row = row_of(spec, context=batch.longest, rows=batch.rows)
+    layers = [_fast_bytes(model.geometry, block, row, arithmetic, batch.tokens) for block in model.blocks]
+    width = arithmetic.width
     head = sum(fast_head(shapes.embedding.inputs, shapes.hidden, batch.tokens, batch.supervised, width).values())
-    kept = batch.tokens * kept_input(model.geometry, Arithmetic(width, width))
+    if spec.method.kind == "full":
+        head += shapes.embedding.inputs * shapes.hidden * FP32
+    kept = batch.tokens * kept_input(model.geometry, arithmetic)
     return _together(layers, kept, head, checkpointing=setting.checkpointing)
 
 
@@ -137,9 +138,15 @@ def _plain_bytes(shape: Geometry, block: Block, row: Row, arithmetic: Arithmetic
     return tokens * sum(plain_layer(shape, block, row, arithmetic).values()) + layer_constant(block, row, arithmetic)
 
 
-def _gradients(spec: TrainSpec, whole: int, work: Work) -> int:
-    """They grow while activations go; where batches are accumulated, those of the ones before are there already."""
-    return whole if spec.training.accumulation > 1 else max(0, whole - work.activations - work.head)
+def _fast_bytes(shape: Geometry, block: Block, row: Row, arithmetic: Arithmetic, tokens: int) -> int:
+    fused = fuses(row, arithmetic, block)
+    constant = fast_layer_constant(block, arithmetic.width) if fused else layer_constant(block, row, arithmetic)
+    return tokens * sum(fast_layer(shape, block, row, arithmetic).values()) + constant
+
+
+def _gradients(batch: Batch, whole: int, work: Work) -> int:
+    """They grow while activations go; where a step takes several batches, those of the earlier ones are there."""
+    return whole if batch.several else max(0, whole - work.activations - work.head)
 
 
 def _arithmetic(spec: TrainSpec, setting: Setting) -> Arithmetic:
