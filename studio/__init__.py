@@ -1,4 +1,4 @@
-"""Finetune Studio from Python: audit, train, evaluate, export, chat, as the page and the shell do it.
+"""Finetune Studio from Python: audit, estimate, train, evaluate, export, chat, as the page and the shell do it.
 
     import studio
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from studio.data.audit import Report
+    from studio.engine.fit import Fit
     from studio.errors import StudioError
     from studio.events import Event
     from studio.jobs.control import Executor
@@ -35,6 +36,7 @@ __all__ = [
     "TrainSpec",
     "audit",
     "chat",
+    "estimate",
     "evaluate",
     "export",
     "load",
@@ -138,6 +140,16 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> TrainSpec:
     from studio import specs
 
     return specs.load(Path(path), specs.TrainSpec, overrides)
+
+
+def estimate(spec: TrainSpec) -> Fit:
+    """What a training run will need of memory, disk and time, whether it fits, and what would make it fit.
+
+    Raises: SpecError: the method does not fit the model. ModelError: the model is not here, or tells too little.
+    """
+    from studio.jobs.needs import needs
+
+    return needs(spec)
 
 
 def train(

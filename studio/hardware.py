@@ -8,8 +8,9 @@ import os
 import platform
 import shutil
 import subprocess
+import time
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import psutil
@@ -23,6 +24,7 @@ ONLINE = ("grpo", "rloo")
 """Stages whose step cannot be divided when memory runs out: answers to a question are compared in one batch."""
 WORTHWHILE = 1.1
 """Below this gain bf16 is left alone: it rounds more."""
+ASKED_EVERY_S = 5
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,13 @@ def detect() -> Hardware:
     if name:
         return Hardware(cores, memory, name, gpu_memory, bf16=capability >= 8.0)
     return Hardware(cores, memory, bf16=bool(_bf16_flags()), bf16_gain=measured_gain() or _likely_gain())
+
+
+def free_bytes(hardware: Hardware) -> int:
+    """Memory that the training device has free now; of a GPU whose driver does not say, all of it."""
+    if hardware.gpu is None:
+        return psutil.virtual_memory().available
+    return _free_on_gpu(int(time.monotonic() / ASKED_EVERY_S)) or int(hardware.gpu_memory_gib * GIB)
 
 
 def usable_cores() -> int:
@@ -156,6 +165,17 @@ def _first_gpu(visible: str | None) -> tuple[str | None, float, float]:
         return name, float(mib) / 1024, float(capability)
     except (OSError, subprocess.SubprocessError, IndexError, ValueError):
         return None, 0.0, 0.0
+
+
+@lru_cache(maxsize=1)
+def _free_on_gpu(moment: int) -> int | None:
+    """Bytes. moment: changes when it is time to ask again, which takes the driver's tool a part of a second."""
+    query = ["nvidia-smi", "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
+    try:
+        lines = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True).stdout.splitlines()
+        return int(float(lines[0]) * 1024**2)
+    except (OSError, subprocess.SubprocessError, IndexError, ValueError):
+        return None
 
 
 def _bf16_flags() -> set[str]:

@@ -1,6 +1,7 @@
 """The `studio` command: everything that the page can do, for shells and scripts.
 
     studio train identity.yaml --set training.max_steps=40      studio jobs list
+    studio estimate identity.yaml --set training.batch_size=8   studio presets list
     studio chat --adapter RUN                                   studio export RUN --format merged
 
 With --json, stdout carries JSON and nothing else. Exit status: 0 done, 1 an error, 2 stopped or wrong usage, 130
@@ -16,7 +17,7 @@ from typing import Annotated
 
 import typer
 
-from studio.cli import chat, data, jobs, library, methods, runs, templates
+from studio.cli import chat, data, estimating, jobs, library, methods, runs, templates
 from studio.cli.session import Session
 from studio.errors import StudioError
 
@@ -29,6 +30,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command()(runs.train)
+app.command()(estimating.estimate)
 app.command()(runs.evaluate)
 app.command()(runs.export)
 app.command()(chat.chat)

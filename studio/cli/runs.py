@@ -13,6 +13,8 @@ from studio.errors import Fault, SpecError
 
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a field. Repeatable.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object per line on stdout: each event, then the end.")]
+File = Annotated[Path | None, typer.Argument(metavar="[SPEC.yaml]", help="A spec, as `studio presets` has.")]
+Preset = Annotated[str | None, typer.Option(metavar="NAME", help="Start from a preset instead of a file.")]
 Detach = Annotated[bool, typer.Option("--detach", help="Start it and return at once.")]
 Run = Annotated[str, typer.Argument(metavar="RUN", help="Id of the training run, as in: studio jobs list.")]
 Checkpoint = Annotated[int | None, typer.Option(help="Step of a checkpoint. Without: the finished adapter.")]
@@ -20,8 +22,8 @@ Checkpoint = Annotated[int | None, typer.Option(help="Step of a checkpoint. With
 
 def train(
     context: typer.Context,
-    spec: Annotated[Path | None, typer.Argument(metavar="[SPEC.yaml]", help="A spec, as `studio presets` has.")] = None,
-    preset: Annotated[str | None, typer.Option(metavar="NAME", help="Start from a preset instead of a file.")] = None,
+    spec: File = None,
+    preset: Preset = None,
     changes: Set = None,
     reward_file: Annotated[
         Path | None,
@@ -31,17 +33,7 @@ def train(
     detach: Detach = False,
 ) -> None:
     """Train a model or an adapter."""
-    if spec and preset:
-        raise typer.BadParameter("give a file or a preset, not both")
-    values: dict[str, Any] = {}
-    if preset:
-        from studio import presets
-
-        values = specs.read_yaml(presets.text(preset), preset)
-    elif spec:
-        values = specs.read_yaml(_text(spec), str(spec))
-    values = specs.with_overrides(values, changes or ())
-    _start(context, specs.parse(specs.TrainSpec, values), as_json, detach, code=reward_file)
+    _start(context, train_spec(spec, preset, changes), as_json, detach, code=reward_file)
 
 
 def evaluate(
@@ -79,6 +71,20 @@ def export(
     """Write a run to a folder that others can load."""
     given = {"format": format, "dtype": dtype, "out": str(out) if out else None, "checkpoint": checkpoint}
     _start(context, _spec(specs.ExportSpec, run, given, changes), as_json, detach)
+
+
+def train_spec(file: Path | None, preset: str | None, changes: list[str] | None) -> specs.TrainSpec:
+    """The spec of a file or a preset, else the defaults, with changes."""
+    if file and preset:
+        raise typer.BadParameter("give a file or a preset, not both")
+    values: dict[str, Any] = {}
+    if preset:
+        from studio import presets
+
+        values = specs.read_yaml(presets.text(preset), preset)
+    elif file:
+        values = specs.read_yaml(_text(file), str(file))
+    return specs.parse(specs.TrainSpec, specs.with_overrides(values, changes or ()))
 
 
 def _spec(kind: type, run: str, given: dict[str, Any], changes: list[str] | None) -> Any:

@@ -39,5 +39,5 @@ def wire(
         guarded(fill), list(inputs), [*fields, page.tab_set], preprocess=False, show_progress="hidden",
         api_name=name, api_visibility="private",
     )  # fmt: skip
-    filled.success(**train.describing(form), api_name=f"{name}_described")
+    filled.success(**train.describing(page, form), api_name=f"{name}_described")
     filled.success(None, None, None, js=GO_THERE, api_visibility="private")

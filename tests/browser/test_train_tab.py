@@ -1,5 +1,6 @@
 import pytest
 
+from studio import hardware
 from studio.jobs import folder as folders
 from studio.jobs.executors.replay import Replay
 from studio.ui import app
@@ -173,3 +174,24 @@ def test_runs_are_compared_in_one_chart(train):
     train.locator("#train-compare input").click()
     train.get_by_role("option", name=runs()[0]).click()
     train.wait_for_selector("#train-comparison .still-chart[data-traces]", timeout=10_000)
+
+
+@pytest.fixture
+def roomy(monkeypatch):
+    """A machine with 8 GiB of free memory, whatever else runs on it."""
+    monkeypatch.setattr(hardware, "free_bytes", lambda machine: 8 * hardware.GIB)
+
+
+def test_what_a_run_needs_follows_the_form_and_a_change_makes_it_fit(roomy, train):
+    verdict = "document.querySelector('#train-fit [data-verdict]')?.dataset.verdict"
+    train.wait_for_function(f"{verdict} === 'fits'")
+    assert not train.locator("#train-fit-apply").is_visible()
+    top = train.locator("#train-start").bounding_box()["height"]
+    train.locator("#spec-training-batch_size input").fill("4096")
+    train.wait_for_function(f"{verdict} === 'does_not_fit'")
+    assert "Batch size to" in train.locator("#train-fit-advice").inner_text()
+    assert train.locator("#train-start").bounding_box()["height"] == top
+    train.locator("#train-fit-apply").click()
+    train.wait_for_function(f"{verdict} === 'fits'")
+    size = int(train.locator("#spec-training-batch_size input").input_value())
+    assert size * int(train.locator("#spec-training-accumulation input").input_value()) == 4096 * 2

@@ -18,11 +18,20 @@ from studio.data import registry
 from studio.errors import SpecError
 from studio.hardware import choices, detect
 from studio.jobs import control
-from studio.ui import form, method_view, run_panel, run_view
+from studio.jobs.monitor import Monitor
+from studio.ui import fit_view, form, method_view, run_panel, run_view
 from studio.ui.page import AllWidgets, Page, guarded
 from studio.ui.texts import language, t
 
 FIRST_PRESET = "identity"
+CHANGEABLE = (
+    "training.gradient_checkpointing",
+    "training.batch_size",
+    "training.accumulation",
+    "quantization.kind",
+    "data.max_length",
+)
+"""Fields that studio.engine.fit.changes may change."""
 QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 
 
@@ -30,8 +39,9 @@ QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 class Widgets:
     """form: the widget of each field by its key. start: the tab's one primary act. panel: the run's side.
 
-    method and stage: what stands beside the choice of each. count: what trains, in numbers. replaced: the quantisation
-    that the form turned off, to turn it on again.
+    method and stage: what stands beside the choice of each. count: what trains, in numbers. fit and needs: what the run
+    needs, as a bar and in words. advice and apply: what would make it fit. replaced: the quantisation that the form
+    turned off, to turn it on again.
     """
 
     form: form.Widgets
@@ -41,6 +51,10 @@ class Widgets:
     method: gr.HTML
     stage: gr.HTML
     count: gr.HTML
+    fit: gr.HTML
+    needs: gr.HTML
+    advice: gr.HTML
+    apply: gr.Button
     replaced: gr.State
     problem: gr.HTML
     start: gr.Button
@@ -62,7 +76,17 @@ class Widgets:
     @property
     def told(self) -> list[gr.components.Component]:
         """What is said about a form that is right."""
-        return [self.yaml, self.command, self.machine, self.method, self.stage, self.count]
+        return [self.yaml, self.command, self.machine, self.method, self.stage, self.count, *self.needed]
+
+    @property
+    def needed(self) -> list[gr.components.Component]:
+        """What is said about what the run needs."""
+        return [self.fit, self.needs, self.advice, self.apply]
+
+    @property
+    def changeable(self) -> list[gr.components.Component]:
+        """The fields that a change to make a run fit may change."""
+        return [self.form[path] for path in CHANGEABLE]
 
 
 def build(page: Page) -> Widgets:
@@ -75,7 +99,9 @@ def build(page: Page) -> Widgets:
             with gr.Column(elem_classes="always-in-sight"):
                 made["problem"] = gr.HTML("", elem_id="train-problem")
                 made["count"] = gr.HTML(method_view.no_count(), elem_id="train-count", min_height=22)
+                made["fit"] = gr.HTML(fit_view.bar(None, "en"), elem_id="train-fit", min_height=34)
                 made["start"] = gr.Button(t("train.start"), variant="primary", elem_id="train-start")
+            _build_needs(made)
             made["machine"] = gr.HTML("", elem_id="train-machine")
             fields |= form.build_folded()
             _build_yaml(made)
@@ -106,6 +132,15 @@ def _build_note(section: str) -> gr.HTML:
     return gr.HTML("", elem_id=f"train-{section}", elem_classes="beside")
 
 
+def _build_needs(made: dict[str, Any]) -> None:
+    with gr.Row(elem_classes="fit-advice"):
+        made["advice"] = gr.HTML("", elem_id="train-fit-advice")
+        made["apply"] = gr.Button(
+            t("train.fit.apply"), elem_id="train-fit-apply", size="sm", min_width=80, visible=False
+        )
+    made["needs"] = gr.HTML("", elem_id="train-needs")
+
+
 def _build_yaml(made: dict[str, Any]) -> None:
     with gr.Accordion(t("train.yaml_title"), open=False, elem_id="train-yaml-fold", elem_classes="fold"):
         made["yaml"] = gr.Textbox(
@@ -133,10 +168,14 @@ def _build_yaml(made: dict[str, Any]) -> None:
 # --- the form
 
 
-def describing(widgets: Widgets) -> dict[str, Any]:
+def describing(page: Page, widgets: Widgets) -> dict[str, Any]:
     """An event, but for its name, that says what is to be said about the form."""
+
+    def described(request: gr.Request, *values: Any) -> list[Any]:
+        return describe(page.monitor, request, *values)
+
     return {
-        "fn": guarded(describe),
+        "fn": guarded(described),
         "inputs": [*widgets.fields, widgets.replaced],
         "outputs": [widgets.problem, *widgets.told],
         "preprocess": False,
@@ -146,7 +185,7 @@ def describing(widgets: Widgets) -> dict[str, Any]:
 
 
 def _wire_form(page: Page, widgets: Widgets) -> None:
-    describe_it = {**describing(widgets), "trigger_mode": "always_last"}
+    describe_it = {**describing(page, widgets), "trigger_mode": "always_last"}
     kinds = {f"{section}.kind" for section in specs.UNIONS}
     gr.on(
         [_changed_by_hand(widget) for key, widget in widgets.form.items() if key not in kinds],
@@ -158,12 +197,31 @@ def _wire_form(page: Page, widgets: Widgets) -> None:
         *_wire_kinds(widgets),
         widgets.preset.select(guarded(_from_preset), widgets.preset, filled, api_name="train_preset", **QUIET),
         widgets.load_yaml.click(guarded(_from_yaml), widgets.yaml, filled, api_name="train_load_yaml", **QUIET),
+        _wire_apply(page, widgets),
     ]
     for number, event in enumerate(loaded):
         event.success(**describe_it, api_name=f"train_described_{number}")
     named = [widgets.form[path] for path in form.NAMED_ELSEWHERE]
     page.tabs["train"].select(guarded(_choices), named, named, preprocess=False, api_name="train_choices", **QUIET)
-    page.on_load(_first_look, None, [*named, *widgets.told])
+
+    def first_look(request: gr.Request) -> list[Any]:
+        return _first_look(page.monitor, request)
+
+    page.on_load(first_look, None, [*named, *widgets.told])
+
+
+def _wire_apply(page: Page, widgets: Widgets) -> Any:
+    """Put the change that makes the run fit into the form. It is found anew: the machine may be busier by now."""
+
+    def apply(*values: Any) -> list[Any]:
+        spec = form.read(values)
+        fit = fit_view.estimated(spec, _needs(page.monitor))
+        changes = fit.change.fields if fit and fit.change else {}
+        return [gr.update(value=changes[path]) if path in changes else gr.skip() for path in CHANGEABLE]
+
+    return widgets.apply.click(
+        guarded(apply), widgets.fields, widgets.changeable, preprocess=False, api_name="train_apply", **QUIET
+    )
 
 
 def _changed_by_hand(widget: Any) -> Any:
@@ -205,8 +263,8 @@ def _can_train_on(method: specs.Method, quantised: str) -> bool:
     return {"nf4": can.nf4, "fp4": can.nf4, "int8": can.int8}.get(quantised, True)
 
 
-def describe(request: gr.Request, *values: Any) -> list[Any]:
-    """What is wrong with the form, or its YAML, its command, what "auto" becomes, and what trains.
+def describe(monitor: Monitor, request: gr.Request, *values: Any) -> list[Any]:
+    """What is wrong with the form, or its YAML, its command, what "auto" becomes, what trains, and what that needs.
 
     values: those of the form's widgets, and the quantisation that the form turned off, or "".
     """
@@ -214,11 +272,27 @@ def describe(request: gr.Request, *values: Any) -> list[Any]:
     try:
         spec = form.read(fields)
     except SpecError as error:
-        return [_problem(error, request), *[gr.skip()] * 5, method_view.no_count()]
+        return [_problem(error, request), *[gr.skip()] * 5, *_uncounted(request)]
     try:
-        return ["", *_told(spec, request, replaced), method_view.counted(spec, language(request), _count)]
+        return ["", *_told(spec, request, replaced), *_counted(spec, monitor, request)]
     except SpecError as error:
-        return [_problem(error, request), *_told(spec, request, replaced), method_view.no_count()]
+        return [_problem(error, request), *_told(spec, request, replaced), *_uncounted(request)]
+
+
+def _counted(spec: specs.TrainSpec, monitor: Monitor, request: gr.Request) -> list[Any]:
+    """The count, and Widgets.needed. Raises: SpecError: a field names what the model does not have."""
+    words = language(request)
+    return [method_view.counted(spec, words, _count), *_needed(fit_view.estimated(spec, _needs(monitor)), words)]
+
+
+def _uncounted(request: gr.Request) -> list[Any]:
+    """The same while something in the form is wrong."""
+    return [method_view.no_count(), *_needed(None, language(request))]
+
+
+def _needed(fit: Any, words: str) -> list[Any]:
+    button = gr.update(visible=fit is not None and fit.change is not None)
+    return [fit_view.bar(fit, words), fit_view.details(fit, words), fit_view.advice(fit, words), button]
 
 
 def _problem(error: SpecError, request: gr.Request) -> str:
@@ -226,7 +300,7 @@ def _problem(error: SpecError, request: gr.Request) -> str:
 
 
 def _told(spec: specs.TrainSpec, request: gr.Request, replaced: str = "") -> list[str]:
-    """All of Widgets.told but the count."""
+    """All of Widgets.told but the count and what is needed."""
     hardware, words = detect(), language(request)
     auto = run_view.machine(hardware, choices(spec, hardware), words)
     method = method_view.method(spec.method, words, unquantised=bool(replaced) and spec.quantization.kind == "none")
@@ -239,10 +313,16 @@ def _count(spec: specs.TrainSpec) -> Any:
     return count(spec)
 
 
-def _first_look(request: gr.Request) -> list[Any]:
+def _needs(monitor: Monitor) -> fit_view.Needs:
+    from studio.jobs.needs import needs  # not before the page stands
+
+    return lambda spec: needs(spec, monitor)
+
+
+def _first_look(monitor: Monitor, request: gr.Request) -> list[Any]:
     spec = specs.TrainSpec()
-    counted = method_view.counted(spec, language(request), _count)
-    return [*_choices(list(spec.data.datasets), spec.template.name), *_told(spec, request), counted]
+    named = _choices(list(spec.data.datasets), spec.template.name)
+    return [*named, *_told(spec, request), *_counted(spec, monitor, request)]
 
 
 def _choices(datasets: list[str] | None, template: str | None) -> list[Any]:
@@ -302,9 +382,9 @@ def _wire_start(page: Page, widgets: Widgets) -> None:
 
     def try_it(request: gr.Request) -> Iterator[list[Any]]:
         spec = from_preset(FIRST_PRESET)
-        counted = method_view.counted(spec, language(request), _count)
+        counted = _counted(spec, page.monitor, request)
         for update in run_panel.attempt(lambda: control.submit(spec, executor=page.executor).id, page, request):
-            yield [*_written(spec), "", *_told(spec, request), counted, *update]
+            yield [*_written(spec), "", *_told(spec, request), *counted, *update]
 
     fields, filled = widgets.fields, [*widgets.fields, widgets.replaced, *widgets.told]
     started = widgets.start.click(guarded(start), fields, changed, preprocess=False, api_name="train_start", **once)
