@@ -8,11 +8,13 @@ contenders take turns, with the rate of matrix products among them.
     studio, studio-nf4     studio.train() with its defaults for this machine, the base whole or in NF4
     trl                    SFTTrainer with its defaults: recomputed activations, fp32 weights, bf16 autocast, padding
     trl-best               bf16 weights, no recomputing, no padding: the same loss as trl
+    trl-fp32               as trl-best in fp32, which some CPUs multiply faster
     trl-bfd                as trl-best, and rows packed whole into 512 tokens, two packs a step
     trl-packed             as trl-best, but rows laid end to end and cut at 512 tokens, so that they see each other
     trl-nf4                trl with the base in NF4 (double quantisation): usual QLoRA
     llamafactory           its defaults; --llamafactory-python names the Python of an environment that has it
     llamafactory-best      its activations kept, its arithmetic bf16
+    llamafactory-fp32      its activations kept, its arithmetic fp32
 
 The first two steps are left out of rates (fewer where there are fewer than three); a step lasts from the report before
 to its own. CPU seconds are those of all threads; where other work sways the rates, tokens a CPU second still tell
@@ -47,12 +49,14 @@ SYSTEM = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
 _KEPT = {"gradient_checkpointing": False}
 _PACKED = {"batch": 1, "accumulation": 2}
 _WRAPPED = {"packing": True, "packing_strategy": "wrapped"}
-_BF16 = {"dtype": "bfloat16"}
+_BF16, _FP32 = {"dtype": "bfloat16"}, {"dtype": "float32"}
+_END_TO_END = {**_KEPT, "padding_free": True, "max_length": None}
 _SMOLLM2 = {"template": "smollm2", "default_system": SYSTEM}
 ENTRIES = {
     "studio": Entry("studio"),
     "trl": Entry("trl"),
-    "trl-best": Entry("trl", {"options": {**_BF16, "config": {**_KEPT, "padding_free": True, "max_length": None}}}),
+    "trl-best": Entry("trl", {"options": {**_BF16, "config": _END_TO_END}}),
+    "trl-fp32": Entry("trl", {"options": {**_FP32, "config": {**_END_TO_END, "bf16": False}}}),
     "trl-bfd": Entry("trl", {**_PACKED, "options": {**_BF16, "config": {**_KEPT, "packing": True}}}),
     "trl-packed": Entry("trl", {**_PACKED, "options": {**_BF16, "config": {**_KEPT, **_WRAPPED}}}),
     "trl-nf4": Entry("trl").quantised(),
@@ -60,6 +64,9 @@ ENTRIES = {
     "llamafactory": Entry("llamafactory", {"options": {"config": _SMOLLM2}}),
     "llamafactory-best": Entry(
         "llamafactory", {"options": {"config": {**_SMOLLM2, "disable_gradient_checkpointing": True, "bf16": True}}}
+    ),
+    "llamafactory-fp32": Entry(
+        "llamafactory", {"options": {"config": {**_SMOLLM2, "disable_gradient_checkpointing": True}}}
     ),
 }
 RUN_S = 1800

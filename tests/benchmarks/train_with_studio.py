@@ -85,7 +85,8 @@ class Watch:
         # until its status has been asked for, too: only then are its CPU seconds among those of our children
         worker = psutil.Process(pid)
         while Path(f"/proc/{pid}").exists():
-            self.peak_rss_mib = peak_rss_mib(pid) or self.peak_rss_mib
+            # the worker forgets its peak after the preflight
+            self.peak_rss_mib = max(peak_rss_mib(pid) or 0, self.peak_rss_mib or 0)
             with suppress(psutil.Error):
                 self._used.append((time.time(), sum(worker.cpu_times()[:2])))
             time.sleep(_POLL_S)
