@@ -4,8 +4,9 @@
     blocks       a decoder layer's sizes, and which of its layers are adapted
     weights      the base, as it is held
     trained      the adapter, its gradients, and the states of the optimiser
-    activations  what the forward pass keeps for the backward pass
-    logits       the output head and its loss
+    activations  what the forward pass of trl's path keeps for the backward pass
+    logits       its output head and its loss
+    fast         the same of the fast path
     process      Python and its libraries, and what an allocator keeps
     parts        all of it together
     changes      the cheapest change that makes a run fit

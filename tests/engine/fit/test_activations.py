@@ -5,6 +5,7 @@ import pytest
 from studio.engine.fit.activations import Arithmetic, Row, kept_input, layer_constant, plain_layer
 from studio.engine.fit.blocks import blocks, geometry
 from studio.specs import TrainSpec, parse
+from tests.engine.fit.saved import saved_in_second_layer
 
 BF16, FP32 = Arithmetic(2, 2), Arithmetic(4, 4)
 ALONE = Row(context=32, masked=False)
@@ -86,26 +87,12 @@ def test_it_is_what_autograd_saves(tiny, precision, targets):
 
 
 def _saved(model, tokens, *, half):
-    """Bytes of the storages that the second layer saves for the backward pass, of two rows end to end."""
+    """Bytes that the second layer saves of two rows end to end."""
     import torch
 
-    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
-    storages, inside = {}, []
-    decoder = model.get_base_model().model
-    decoder.layers[1].register_forward_pre_hook(lambda *_: inside.append(True))
-    decoder.norm.register_forward_pre_hook(lambda *_: inside.clear())
-
-    def pack(tensor):
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights and storage.data_ptr() not in storages:
-            storages[storage.data_ptr()] = (bool(inside), storage.nbytes(), tensor)  # held, so that none is used again
-        return tensor
-
     positions = torch.arange(tokens // 2).repeat(2)[None]
-    with (
-        torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
-        torch.autocast("cpu", torch.bfloat16, enabled=half),
-    ):
-        kept = decoder(input_ids=torch.ones_like(positions), position_ids=positions, use_cache=False)
-    del kept
-    return sum(size for within, size, _ in storages.values() if within)
+    decoder = model.get_base_model().model
+    with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        return saved_in_second_layer(
+            model, lambda: decoder(input_ids=torch.ones_like(positions), position_ids=positions, use_cache=False)
+        )

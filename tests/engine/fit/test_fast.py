@@ -1,7 +1,11 @@
+import pytest
+
+from studio.engine.counting.shapes import shapes_of
 from studio.engine.fit.activations import Arithmetic, Row, plain_layer
 from studio.engine.fit.blocks import blocks, geometry
 from studio.engine.fit.fast import fast_head, fast_layer, fast_layer_constant, largest_pass
 from studio.specs import TrainSpec, parse
+from tests.engine.fit.saved import saved_in_second_layer
 
 BF16 = Arithmetic(2, 2)
 ALONE = Row(context=32, masked=False)
@@ -65,3 +69,36 @@ def test_logits_are_there_for_a_chunk_of_supervised_positions_alone():
     assert few["logits of a chunk in fp32"] == 4 * 100 * 1000
     assert many["logits of a chunk in fp32"] == 4 * 256 * 1000
     assert many["hidden states at supervised positions"] == 2 * 4096 * 64
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+@pytest.mark.parametrize("targets", [["all-linear"], ["attention"]])
+def test_it_is_what_the_fast_path_saves(tiny, precision, targets):
+    path = pytest.importorskip("studio.engine.fast.path")
+    saved, tokens = _saved(path, tiny("llama"), targets, half=precision == "bf16")
+    spec = parse(TrainSpec, {"method": {"rank": 4, "target_modules": targets}})
+    arithmetic = BF16 if precision == "bf16" else Arithmetic(4, 4)
+    shapes = shapes_of(str(tiny("llama")))
+    block, row = blocks(shapes, spec)[1], Row(context=tokens, masked=True)
+    estimated = tokens * sum(fast_layer(geometry(shapes), block, row, arithmetic).values())
+    assert estimated + fast_layer_constant(block, arithmetic.width) == saved
+
+
+def _saved(path, folder, targets, *, half):
+    """(bytes of the storages that the second layer saves for the backward pass of two rows, their tokens)."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from studio.engine.fast import attention
+    from studio.engine.fast.documents import Document
+    from transformers import AutoModelForCausalLM
+
+    dtype = torch.bfloat16 if half else torch.float32
+    named = ["q_proj", "k_proj", "v_proj", "o_proj"] if targets == ["attention"] else "all-linear"
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+    model = get_peft_model(model, LoraConfig(r=4, target_modules=named)).train()
+    rows = [Document(ids, ids.clone()) for ids in (torch.arange(3, 67), torch.arange(100, 164))]
+    opened = path.open_path(model, rows, dtype=dtype, mixed=half)
+    passed = opened.passed(rows, torch.device("cpu"))
+    with attention.within(passed.layout, torch.device("cpu")):
+        saved = saved_in_second_layer(model, lambda: opened.run(passed))
+    return saved, passed.layout.tokens
