@@ -17,6 +17,7 @@ import argparse
 import json
 import os
 import random
+import re
 import socket
 import statistics
 import subprocess
@@ -166,8 +167,8 @@ def first_points(browser: Browser, place: Path, runs: int) -> dict[str, list[flo
 
 def _first_point(page: Page, looked_s: float) -> float:
     page.locator("#train-preset input").click()
-    page.get_by_role("option", name="identity").click()
-    page.wait_for_function("document.querySelector('#train-command textarea').value.includes('identity')")
+    page.get_by_role("option", name=re.compile("^identity ·")).click()
+    page.wait_for_function("document.querySelector('#spec-data-datasets').innerText.includes('identity-en')")
     page.wait_for_timeout(looked_s * 1000)
     before = page.locator(".live-chart").get_attribute("data-run") or ""
     began = time.perf_counter()
