@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-CHUNK = 256
-"""Positions at a time. Logits of a chunk: 256 x V x 4 bytes, 50 MB for a vocabulary of 49,152."""
+from studio.engine.fast.sizes import CHUNK
 
 
 class Told(NamedTuple):

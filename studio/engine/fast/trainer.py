@@ -15,12 +15,10 @@ from trl import SFTTrainer
 
 from studio.engine.fast.documents import Document, grouped
 from studio.engine.fast.path import Path
+from studio.engine.fast.sizes import TOKENS
 from studio.engine.memory_errors import out_of_memory
 from studio.errors import StudioError
 from studio.events import Emit, Note
-
-TOKENS = {"cpu": 2048, "cuda": 16_384}
-"""Tokens of a pass, at most, unless batch_size of the longest rows are more: larger ones fill the machine no better."""
 
 
 class Collator:

@@ -139,7 +139,9 @@ class _Known:
         return cls(model, counted(spec, shapes, labels=labels), rows, machine, fast)
 
     def parts(self, spec: TrainSpec) -> tuple[Parts, Setting, Batch]:
-        fast = takes_fast_path(spec) if self.fast is None else self.fast
+        chosen = hardware.choices(spec, self.machine.hardware)
+        precisions = [chosen[field].value for field in ("training.precision", "model.dtype")]
+        fast = takes_fast_path(spec, precisions) if self.fast is None else self.fast
         setting, rows = setting_of(spec, self.machine.hardware, fast=fast), self._cut(spec)
         batch = largest_pass(spec, rows, gpu=setting.gpu) if fast else largest(spec, rows)
         return parts(spec, self.model, self.count, batch, setting), setting, batch

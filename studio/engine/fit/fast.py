@@ -18,15 +18,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from studio.engine.fast.sizes import CHUNK, TOKENS
 from studio.engine.fit.activations import FP32, Arithmetic, Row, plain_layer
 from studio.engine.fit.batches import Batch, Rows, largest
 from studio.engine.fit.blocks import Block, Geometry
 from studio.specs import TrainSpec
-
-CHUNK = 256
-"""Supervised positions whose logits are there at once."""
-TOKENS = {False: 2048, True: 16_384}
-"""Tokens of a pass, at most, on a CPU and on a GPU, unless batch_size of the longest rows are more."""
 
 
 def fast_layer(geometry: Geometry, block: Block, row: Row, arithmetic: Arithmetic) -> dict[str, int]:
@@ -71,7 +67,7 @@ def largest_pass(spec: TrainSpec, rows: Rows | None, *, gpu: bool) -> Batch:
     training = spec.training
     whole = {"batch_size": training.batch_size * training.accumulation, "accumulation": 1}
     step = largest(spec.model_copy(update={"training": training.model_copy(update=whole)}), rows)
-    most = max(TOKENS[gpu], training.batch_size * spec.data.max_length)
+    most = max(TOKENS["cuda" if gpu else "cpu"], training.batch_size * spec.data.max_length)
     if step.tokens <= most:
         return step
     share = most / step.tokens

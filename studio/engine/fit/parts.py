@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
 from studio.engine.counting.parameters import Count
+from studio.engine.fast.rules import ruled_out
 from studio.engine.fit.activations import FP32, Arithmetic, Row, kept_input, layer_constant, plain_layer, row_of
 from studio.engine.fit.batches import Batch
 from studio.engine.fit.blocks import Block, Geometry, Model
@@ -59,13 +61,9 @@ class Setting:
     fast: bool
 
 
-def takes_fast_path(spec: TrainSpec) -> bool:
-    """Whether a run trains by the fast path: answers or text, with plain LoRA."""
-    method = spec.method
-    if spec.stage.kind not in ("sft", "pretrain") or method.kind != "lora":
-        return False
-    plain = not method.dora and not method.dropout and not method.train_tokens and not method.split_fused
-    return plain and not method.modules_to_save and "lm_head" not in method.target_modules
+def takes_fast_path(spec: TrainSpec, precisions: Iterable[str] = ()) -> bool:
+    """Whether a run trains by the fast path, as far as its spec tells. precisions: of its weights and arithmetic."""
+    return not any(ruled_out(spec, precisions))
 
 
 def parts(spec: TrainSpec, model: Model, count: Count, batch: Batch, setting: Setting) -> Parts:

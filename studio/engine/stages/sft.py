@@ -5,7 +5,7 @@ Not here: the story around it (studio.engine.train), and how the rows were made 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from trl import SFTConfig, SFTTrainer
 
 from studio.engine.fast.documents import Document
 from studio.engine.fast.path import NotProven, Path, open_path
+from studio.engine.fast.rules import ruled_out
 from studio.engine.fast.trainer import FastTrainer
 from studio.engine.rows import TASKS
 from studio.engine.stages.setup import Setup, arguments, train_in_fp32, tuned
@@ -60,38 +61,19 @@ def sft_trainer(setup: Setup) -> SFTTrainer:
     return trainer
 
 
-HARMLESS = frozenset({"adam_beta1", "adam_beta2", "adam_epsilon", "lr_scheduler_kwargs", "dataloader_drop_last"})
-"""Arguments of the trainer that concern what is around a step."""
-
-
 def fast_path(setup: Setup) -> tuple[Path | None, str]:
     """The fast path of a run, proven on its first rows, or why it goes through trl's own step."""
-    if why := "; ".join(_rules_out(setup)):
+    values = {name: choice.value for name, choice in setup.choices.items()}
+    mixed = values["training.precision"] == "bf16"
+    if why := "; ".join(ruled_out(setup.spec, (values["training.precision"], values["model.dtype"]))):
         return None, why
     rows = setup.rows.train.select(range(min(2, len(setup.rows.train))))
     documents = [Document(torch.tensor(row["input_ids"]), torch.tensor(row["labels"])) for row in rows]
-    mixed = setup.choices["training.precision"].value == "bf16"
-    half = mixed or setup.choices["model.dtype"].value == "bf16"
+    half = mixed or values["model.dtype"] == "bf16"
     try:
         return open_path(setup.model, documents, dtype=torch.bfloat16 if half else torch.float32, mixed=mixed), ""
     except NotProven as error:
         return None, f"on this model {error}"
-
-
-def _rules_out(setup: Setup) -> Iterator[str]:
-    stage, tuning = setup.spec.stage, setup.tuning
-    if not ability(setup.spec.method).padding_free:
-        yield "rows cannot lie end to end with this method"
-    if tuning.loss is not None or not tuning.fused_loss:
-        yield "this method has a part in the loss"
-    if stage.label_smoothing:
-        yield "label smoothing needs all logits"
-    if stage.neftune_noise_alpha:
-        yield "NEFTune's noise goes by the length of each row"
-    if "fp16" in (setup.choices[name].value for name in ("training.precision", "model.dtype")):
-        yield "fp16 needs scaled gradients"
-    if named := ", ".join(name for name in setup.spec.trainer if name not in HARMLESS):
-        yield f"trainer.{named} may change the step"
 
 
 class _WholeLogits(SFTTrainer):

@@ -88,9 +88,10 @@ def _saved(path, folder, targets, *, half):
     """(bytes of the storages that the second layer saves for the backward pass of two rows, their tokens)."""
     import torch
     from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
     from studio.engine.fast import attention
     from studio.engine.fast.documents import Document
-    from transformers import AutoModelForCausalLM
 
     dtype = torch.bfloat16 if half else torch.float32
     named = ["q_proj", "k_proj", "v_proj", "o_proj"] if targets == ["attention"] else "all-linear"
