@@ -14,7 +14,7 @@ CONTEXT = 600 * MIB
 """A CUDA context with cuBLAS and bitsandbytes: about half a GiB by the drivers' own account. Not measured here."""
 HOLES = 0.5
 """Of the activations of all layers, recomputed or not, what glibc's heap loses to holes between what is kept: blocks
-below 32 MiB that were freed, but not at its end. 0.44 to 0.7 on SmolLM2-135M; none with a fixed
+below 32 MiB that were freed, but not at its end. 0.44 to 0.7 on SmolLM2-135M; less with a fixed, small
 MALLOC_MMAP_THRESHOLD_."""
 CACHED = 0.1
 """Of the activations, what torch's CUDA allocator holds beside them. Not measured here."""
