@@ -24,8 +24,9 @@ from studio.home import CHECKOUT
 from studio.specs.abilities import TABLE
 from tests.engine.methods.measuring import BASES, CLOSE, STEPS, Found, Reloader, Variant, measure
 
-ROUNDED = 5e-2
-"""The same for products in bf16, as a quantised base has them."""
+ROUNDED = {"nf4": 5e-2, "int8": 0.2}
+"""The same on a quantised base, whose products are in bf16, or round activations to 8 bits: there a change of 1e-5 in
+each layer's attention moved the logits of SmolLM2-135M by 0.10 to 0.14."""
 README = CHECKOUT / "README.md"
 BEGIN, END = "<!-- methods: begin -->", "<!-- methods: end -->"
 
@@ -148,7 +149,7 @@ def row(found: Mapping[str, Found]) -> dict[str, Any]:
         "int8": "int8" in found and _works(found["int8"], plain),
         "merge": _within(plain.merge, CLOSE),
         "mixed": _within(plain.mixed, 10 * CLOSE),
-        "padding_free": _within(plain.padding_free, CLOSE if "none" in found else ROUNDED),
+        "padding_free": _within(plain.padding_free, CLOSE if "none" in found else ROUNDED["nf4"]),
         "checkpointing": _within(plain.checkpointing, CLOSE),
     }
 
@@ -158,7 +159,7 @@ def _works(found: Found, plain: Found) -> bool:
 
     A method that takes a packed weight for a plain one may train without a word, from a model that is none any more.
     """
-    return found.fault is None and found.start <= 2 * plain.start + ROUNDED
+    return found.fault is None and found.start <= 2 * plain.start + ROUNDED[found.base]
 
 
 def _within(measured: Any, limit: float) -> bool:
@@ -185,8 +186,8 @@ def table(proven: Mapping[str, Mapping[str, Found]]) -> dict[str, dict[str, Any]
 
 
 LEGEND = """\
-What each method can do was found out by doing it: ten steps on a model of Llama's architecture (GPT-2's or Qwen2's
-where the method needs it), saved, loaded by plain PEFT in another process with equal logits, and asked to answer.
+What each method can do was found out by doing it: ten steps on SmolLM2-135M-Instruct (on a small GPT-2 or Qwen2 where
+the method needs one), saved, loaded by plain PEFT in another process with equal logits, and asked to answer.
 4-bit and 8-bit: trains on such a base. Merges: into the base's weights, with equal logits. Mixes: several adapters
 answer in one batch; the others answer one after the other. Packs: rows lie end to end without seeing each other.
 Recomputes: takes gradient checkpointing.
