@@ -34,6 +34,7 @@ from studio.engine.preflight import preflight
 from studio.engine.recovery import train_through
 from studio.engine.reporting import kept_in
 from studio.engine.rewards import Judge
+from studio.engine.room import Room
 from studio.engine.rows import Rows
 from studio.engine.stages import STAGES, Setup
 from studio.engine.start import Start, gather, go_on, going_on, start_faults
@@ -123,7 +124,13 @@ def train(
         keeper = Keeper(checkpoints, limit, complete, emit, best=keep_best)
         sampler = Sampler(spec, *_prompts(spec, template, text_tokenizer), text_tokenizer.decode, emit)
         told_by = Reporter(emit, likelihood=spec.stage.kind in ("sft", "pretrain"))
-        watching = [told_by, *([] if labels else [sampler]), Stopper(stopping), keeper]
+        watching = [
+            told_by,
+            *([] if labels else [sampler]),
+            Stopper(stopping),
+            Room(checkpoints, stopping, emit),
+            keeper,
+        ]
         if rows.held is not None:
             watching.append(Watcher(spec, emit))
         trainer = stage.trainer(
