@@ -21,8 +21,8 @@ from studio.jobs.folder import JobFolder
 
 PATIENCE_S = 300.0
 """Seconds without a sign that a job may come."""
-DELAY_S = 1.5
-"""Seconds before it begins to import, because it is started when a page opens, which needs the cores itself."""
+NICE = 10
+"""How much the import gives way, because it begins when a page opens, which needs the cores itself."""
 IMPORTED = ("studio.engine.train", "studio.engine.stages.sft")
 
 
@@ -30,12 +30,10 @@ def main() -> int:
     """Wait, and be a job's worker. Returns: its exit status."""
     worker.versions()  # imports what a worker needs before the engine, so that two threads never import the same
     lines: SimpleQueue[bytes | None] = SimpleQueue()
-    wanted = threading.Event()
-    importing = threading.Thread(target=_import, args=(wanted,), name="importing", daemon=True)
+    importing = threading.Thread(target=_import, name="importing", daemon=True)
     for thread in (importing, threading.Thread(target=_listen, args=(lines,), name="listening", daemon=True)):
         thread.start()
     path = _job(lines)
-    wanted.set()
     status = _work(os.fsdecode(path)) if path else 0
     if importing.is_alive():  # Python cannot end in the middle of an import
         os._exit(status)
@@ -62,8 +60,9 @@ def _job(lines: SimpleQueue[bytes | None]) -> bytes | None:
             return line
 
 
-def _import(wanted: threading.Event) -> None:
-    wanted.wait(DELAY_S)
+def _import() -> None:
+    if sys.platform == "linux":  # where a thread has a priority of its own, which ends with it
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
     with contextlib.suppress(Exception):  # the worker imports it again, and tells what is wrong
         for name in IMPORTED:
             importlib.import_module(name)
