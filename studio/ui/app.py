@@ -95,10 +95,7 @@ def launch(host: str = "127.0.0.1", port: int = 7860, browser: bool = True, exec
 
     Raises: StudioError: the port is taken, or the host can be reached by others and there is no password.
     """
-    warm = local.warm if executor is local else None
-    served = serve(host, port, browser=browser, executor=executor, warm=warm)
-    if warm is not None:
-        warm()
+    served = serve(host, port, browser=browser, executor=executor, warm=local.warm if executor is local else None)
     if security.hosts_for(host) is None:
         print(f"{host} can be reached from other machines, and the password travels unencrypted. Put TLS before it.")
     print(f"Finetune Studio is at {served.url}", flush=True)
