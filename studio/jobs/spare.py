@@ -16,27 +16,30 @@ import threading
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
-from studio.jobs import worker
-from studio.jobs.folder import JobFolder
-
 PATIENCE_S = 300.0
 """Seconds without a sign that a job may come."""
-DELAY_S = 1.5
-"""Seconds before it begins to import, because it is started when a page opens, which needs the cores itself."""
+DELAY_S = 2.0
+"""Seconds before it begins, because it is started when a page opens, which needs the cores itself."""
+SIGN = b" "
 IMPORTED = ("studio.engine.train", "studio.engine.stages.sft")
 
 
 def main() -> int:
     """Wait, and be a job's worker. Returns: its exit status."""
-    worker.versions()  # imports what a worker needs before the engine, so that two threads never import the same
     lines: SimpleQueue[bytes | None] = SimpleQueue()
-    wanted = threading.Event()
-    importing = threading.Thread(target=_import, args=(wanted,), name="importing", daemon=True)
-    for thread in (importing, threading.Thread(target=_listen, args=(lines,), name="listening", daemon=True)):
-        thread.start()
-    path = _job(lines)
-    wanted.set()
-    status = _work(os.fsdecode(path)) if path else 0
+    threading.Thread(target=_listen, args=(lines,), name="listening", daemon=True).start()
+    line = _next(lines, DELAY_S)
+    if line is None:
+        return 0
+    from studio.jobs import worker
+
+    worker.versions()  # imports what a worker needs before the engine, so that two threads never import the same
+    importing = threading.Thread(target=_import, name="importing", daemon=True)
+    importing.start()
+    line = line or SIGN
+    while line == SIGN:
+        line = _next(lines, PATIENCE_S)
+    status = worker.main(_with_its_log(os.fsdecode(line))) if line else 0
     if importing.is_alive():  # Python cannot end in the middle of an import
         os._exit(status)
     return status
@@ -48,33 +51,32 @@ def _listen(lines: SimpleQueue[bytes | None]) -> None:
     while chunk := os.read(0, 65_536):
         *whole, rest = (rest + chunk).split(b"\n")
         for line in whole:
-            lines.put(line)
+            lines.put(line or SIGN)
     lines.put(None)
 
 
-def _job(lines: SimpleQueue[bytes | None]) -> bytes | None:
-    while True:
-        try:
-            line = lines.get(timeout=PATIENCE_S)
-        except Empty:
-            return None
-        if line or line is None:
-            return line
+def _next(lines: SimpleQueue[bytes | None], patience_s: float) -> bytes | None:
+    """The next line; empty when none came for so long, None when none can come any more."""
+    try:
+        return lines.get(timeout=patience_s)
+    except Empty:
+        return b""
 
 
-def _import(wanted: threading.Event) -> None:
-    wanted.wait(DELAY_S)
+def _import() -> None:
     with contextlib.suppress(Exception):  # the worker imports it again, and tells what is wrong
         for name in IMPORTED:
             importlib.import_module(name)
 
 
-def _work(path: str) -> int:
-    """The job, with what is printed at the end of its log."""
+def _with_its_log(path: str) -> str:
+    """The folder itself, with what is printed from now on at the end of its log."""
+    from studio.jobs.folder import JobFolder
+
     with JobFolder(Path(path)).log.open("ab") as log:
         for stream in (sys.stdout, sys.stderr):
             os.dup2(log.fileno(), stream.fileno())
-    return worker.main(path)
+    return path
 
 
 if __name__ == "__main__":

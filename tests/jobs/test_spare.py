@@ -74,7 +74,7 @@ def test_it_ends_when_whoever_started_it_has_ended(studio_home):
 
 
 def test_it_ends_when_nothing_came_for_a_while(studio_home):
-    process = waiting("from studio.jobs import spare; spare.PATIENCE_S = 0.2; sys.exit(spare.main())")
+    process = waiting("from studio.jobs import spare; spare.PATIENCE_S = spare.DELAY_S = 0.2; sys.exit(spare.main())")
     assert process.wait(30) == 0
 
 
