@@ -94,6 +94,8 @@ def choices(spec: TrainSpec, hardware: Hardware) -> dict[str, Choice]:
     """Every field of the spec that may be "auto", by dotted path, with its value on this hardware."""
     gpu = hardware.gpu is not None
     half, why_half = _half(hardware)
+    if asked := next((each for each in (spec.model.dtype, spec.training.precision) if each in ("bf16", "fp16")), None):
+        half, why_half = asked, "as weights and arithmetic go together, and one of them is set in the spec"
     checkpointing = Choice("off", "it costs about 30 % of the time, and goes on by itself where memory runs out")
     if not ability(spec.method).checkpointing:
         checkpointing = Choice("off", "this method cannot recompute activations")

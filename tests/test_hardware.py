@@ -56,6 +56,12 @@ def test_the_measured_speed_of_bf16_decides_on_this_very_cpu(studio_home, monkey
     assert measured_gain() is None and detect().bf16_gain in (0.5, 2.0)
 
 
+def test_weights_and_arithmetic_go_together_where_one_of_them_is_set():
+    assert values(SLOW_BF16_CPU, precision="bf16")["model.dtype"] == "bf16"
+    chosen = choices(parse(TrainSpec, {"model": {"dtype": "bf16"}}), SLOW_BF16_CPU)
+    assert chosen["training.precision"].value == "bf16"
+
+
 def test_full_fine_tuning_keeps_its_weights_in_fp32():
     chosen = choices(parse(TrainSpec, {"method": {"kind": "full"}, "quantization": {"kind": "none"}}), GPU)
     assert chosen["model.dtype"].value == "fp32" and chosen["training.precision"].value == "bf16"

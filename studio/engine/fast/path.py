@@ -86,12 +86,11 @@ def open_path(model: Any, rows: Sequence[Document], *, dtype: torch.dtype, mixed
     head = causal.get_output_embeddings()
     if not hasattr(causal, causal.base_model_prefix) or type(head) is not torch.nn.Linear:
         raise NotProven(f"its head is a {type(head).__name__}, which does more than multiply")
-    documents = _proof(rows)
-    own = _own_losses(model, documents, mixed)
-    usual = causal.config._attn_implementation
+    documents, usual = _proof(rows), causal.config._attn_implementation
     attention.register()
     with _undone_unless_proven(model):
         try:
+            own = _own_losses(model, documents, mixed)
             causal.set_attn_implementation(attention.NAME)
             path = Path(model, shared=not _drops(model), **_fused(model, dtype, mixed))
             _prove(path, documents, own, dtype)

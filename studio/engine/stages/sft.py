@@ -29,6 +29,7 @@ def sft_trainer(setup: Setup) -> SFTTrainer:
     seeing each other.
     """
     stage, data = setup.spec.stage, setup.spec.data
+    train_in_fp32(setup.model)  # as it will be when it trains
     path, why_not = fast_path(setup)
     own = {
         "neftune_noise_alpha": stage.neftune_noise_alpha,

@@ -48,7 +48,7 @@ def spec(folder, dataset="sms", **sections):
         "data": {"datasets": [dataset], "max_length": 64, "validation_share": 0.1, "test_share": 0.2},
         "method": {"kind": "lora", "rank": 4},
         "stage": {"kind": "classify"},
-        "training": {"max_steps": 16, "batch_size": 8, "accumulation": 1, "learning_rate": 1e-2, "save_steps": 8},
+        "training": {"max_steps": 16, "batch_size": 8, "accumulation": 1, "learning_rate": 5e-3, "save_steps": 8},
     }
     for name, changes in sections.items():
         values[name] = changes if name == "method" else values.get(name, {}) | changes
