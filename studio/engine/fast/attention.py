@@ -134,7 +134,7 @@ def attention(
             module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **options
         )
     if options.get("softcap") is not None or options.get("s_aux") is not None:
-        raise NotImplementedError("attention with capped or extra logits")
+        raise ValueError("attention with capped or extra logits")
     return _documents(_active, query, key, value, scaling, dropout, options.get("sliding_window")), None
 
 

@@ -52,5 +52,5 @@ def test_without_a_layout_it_is_the_usual_attention():
 
 def test_capped_logits_are_refused_rather_than_forgotten():
     sides = [torch.randn(1, 2, 5, 8) for _ in range(3)]
-    with attention.within(Layout(0, (5,)), torch.device("cpu")), pytest.raises(NotImplementedError):
+    with attention.within(Layout(0, (5,)), torch.device("cpu")), pytest.raises(ValueError):
         attention.attention(torch.nn.Module(), *sides, None, softcap=30.0)
