@@ -6,6 +6,7 @@ from studio import hardware
 from tests.benchmarks import train_gpu
 
 
+@pytest.mark.slow
 def test_a_dry_run_on_a_tiny_model_compares_the_same_training(studio_home, capsys):
     """The whole way, but for the size: a model and rows are made, contenders take turns, figures come out."""
     asked = ["--sizes", "tiny", "--contenders", "studio,trl,trl-liger", "--bases", "none", "--steps", "2", "--json"]

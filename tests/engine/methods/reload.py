@@ -20,7 +20,7 @@ QUANTISED = {
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16,
+        bnb_4bit_compute_dtype=torch.float32,  # as a run in fp32 has it on a CPU
     ),
     "int8": BitsAndBytesConfig(load_in_8bit=True),
 }
