@@ -16,7 +16,7 @@ from trl import SFTTrainer
 from studio.engine.fast.documents import Document, grouped
 from studio.engine.fast.path import Path
 from studio.engine.fast.sizes import TOKENS
-from studio.engine.memory_errors import out_of_memory
+from studio.engine.limits.memory import out_of_memory
 from studio.errors import StudioError
 from studio.events import Emit, Note
 

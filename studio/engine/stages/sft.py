@@ -1,6 +1,6 @@
 """Supervised fine-tuning and continued pre-training over trl's SFTTrainer, with rows that are masked already.
 
-Not here: the story around it (studio.engine.train), and how the rows were made (studio.engine.rows).
+Not here: the story around it (studio.engine.train), and how the rows were made (studio.engine.rows.conversations).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from studio.engine.fast.documents import Document
 from studio.engine.fast.path import NotProven, Path, open_path
 from studio.engine.fast.rules import ruled_out
 from studio.engine.fast.trainer import FastTrainer
-from studio.engine.rows import TASKS
+from studio.engine.rows.conversations import TASKS
 from studio.engine.stages.setup import Setup, arguments, train_in_fp32, tuned
 from studio.specs import ability
 
