@@ -24,6 +24,7 @@ from studio.engine.callbacks import Keeper, Reporter, Sampler, Stopper, complete
 from studio.engine.checks import check_alone, check_with_base, refuse, with_extra
 from studio.engine.curve import loss_picture
 from studio.engine.evaluation.examined import examined, kept
+from studio.engine.fast.rules import holds_narrow
 from studio.engine.limits.disk import Room
 from studio.engine.limits.preflight import preflight
 from studio.engine.limits.recovery import train_through
@@ -103,7 +104,10 @@ def train(
         set_seed(spec.training.seed)  # a head and an adapter start at random
         weights = earlier[0].folder if earlier and earlier[0].whole else base
         dtype, whole = choices["model.dtype"].value, weights != base
-        model = load_base(weights, dtype=dtype, quantization=spec.quantization, labels=labels, trained=whole)
+        narrowed = holds_narrow(spec, (dtype, choices["training.precision"].value), gpu=machine.gpu is not None)
+        model = load_base(
+            weights, dtype=dtype, quantization=spec.quantization, labels=labels, trained=whole, narrowed=narrowed
+        )
         keep_trainable(model)
         if earlier and not whole:
             model = go_on(model, earlier, context)

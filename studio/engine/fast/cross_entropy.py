@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from studio.engine.fast.sizes import CHUNK
+from studio.engine.fast.sizes import BLOCK, CHUNK
 
 
 class Told(NamedTuple):
@@ -23,7 +23,8 @@ class Told(NamedTuple):
 
 
 def cross_entropy(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor) -> Told:
-    """Args: hidden: (M, E), at the positions that predict. weight: (V, E). bias: (V,). targets: (M,), ids.
+    """Args: hidden: (M, E), at the positions that predict, in the dtype of the products. weight: (V, E), in that one or
+    in fewer bits. bias: (V,). targets: (M,), ids.
 
     weight may train; its gradient is then computed too.
     """
@@ -34,7 +35,6 @@ class _CrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Any, weight: Any, bias: Any, targets: Any) -> Any:
         need_hidden, need_weight, need_bias = ctx.needs_input_grad[:3]
-        hidden = hidden.to(weight.dtype)
         found = [torch.empty(len(hidden), dtype=torch.float32, device=hidden.device) for _ in range(2)]
         right = torch.zeros((), dtype=torch.long, device=hidden.device)
         grads = [
@@ -59,28 +59,52 @@ class _CrossEntropy(torch.autograd.Function):
 
 def _chunk(hidden: Any, weight: Any, bias: Any, targets: Any, found: Any, grads: Any, part: slice) -> torch.Tensor:
     """Fill in nats, entropy and gradients of some positions. Returns: how many were predicted rightly."""
-    logits = (hidden @ weight.t()).float()
+    logits = _logits(hidden, weight)
     if bias is not None:
         logits += bias
     largest = logits.amax(-1, keepdim=True)
     wanted = logits.gather(-1, targets[:, None])
     right = (wanted >= largest).sum()
     logits -= largest
-    probabilities = logits.exp()
-    total = probabilities.sum(-1, keepdim=True)
+    total, weighted = torch.zeros_like(largest), torch.zeros_like(largest[:, 0])
+    for block in logits.split(BLOCK, dim=-1):
+        exponentials = block.exp()
+        total += exponentials.sum(-1, keepdim=True)
+        weighted += torch.linalg.vecdot(exponentials, block)
+        block.copy_(exponentials)
     nats, entropy = found
     nats.copy_((largest + total.log() - wanted)[:, 0])
-    entropy.copy_(total.log()[:, 0] - torch.linalg.vecdot(probabilities, logits) / total[:, 0])
+    entropy.copy_(total.log()[:, 0] - weighted / total[:, 0])
     of_hidden, of_weight, of_bias = grads
     if of_hidden is None and of_weight is None and of_bias is None:
         return right
-    error = probabilities.div_(total)
+    error = logits.div_(total)
     error.scatter_add_(-1, targets[:, None], torch.full_like(wanted, -1.0))
     if of_bias is not None:
         of_bias += error.sum(0)
-    error = error.to(weight.dtype)
+    error = error.to(hidden.dtype)
     if of_hidden is not None:
-        torch.mm(error, weight, out=of_hidden[part])
+        _back(error, weight, of_hidden[part])
     if of_weight is not None:
         of_weight += error.t() @ hidden
     return right
+
+
+def _logits(hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """hidden weight^T in fp32. A weight that is held in fewer bits is widened block by block."""
+    if weight.dtype == hidden.dtype:
+        return (hidden @ weight.t()).float()
+    logits = torch.empty(len(hidden), len(weight), dtype=torch.float32, device=hidden.device)
+    for block, rows in zip(logits.split(BLOCK, dim=-1), weight.split(BLOCK), strict=True):
+        block.copy_(hidden @ rows.to(hidden.dtype).t())
+    return logits
+
+
+def _back(error: torch.Tensor, weight: torch.Tensor, out: torch.Tensor) -> None:
+    """error weight, into out."""
+    if weight.dtype == error.dtype:
+        torch.mm(error, weight, out=out)
+        return
+    out.zero_()
+    for block, rows in zip(error.split(BLOCK, dim=-1), weight.split(BLOCK), strict=True):
+        out.addmm_(block, rows.to(error.dtype))

@@ -16,7 +16,8 @@ from studio.engine.fast import attention
 from studio.engine.fast.cross_entropy import Told, cross_entropy
 from studio.engine.fast.documents import Document, Pass, lay_out
 from studio.engine.fast.layers import fuse_layers, rotating
-from studio.engine.fast.lora import can_fuse, fuse
+from studio.engine.fast.lora import Fused, can_fuse
+from studio.engine.models.narrow import is_narrow
 from studio.templates.packed import IGNORED
 
 CLOSE = {torch.float32: 1e-4, torch.bfloat16: 3e-2}
@@ -59,7 +60,10 @@ class Path:
                 input_ids=batch.ids, position_ids=batch.positions, use_cache=False
             ).last_hidden_state
         head = causal.get_output_embeddings()
-        return cross_entropy(hidden[0, batch.places], head.weight, getattr(head, "bias", None), batch.targets)
+        learned = hidden[0, batch.places]
+        if not is_narrow(head):
+            learned = learned.to(head.weight.dtype)
+        return cross_entropy(learned, head.weight, getattr(head, "bias", None), batch.targets)
 
     def passed(self, documents: Sequence[Document], device: torch.device) -> Pass:
         return lay_out(documents, shared=self.shared).to(device)
@@ -107,7 +111,7 @@ def _fused(model: Any, dtype: torch.dtype, mixed: bool) -> dict[str, Any]:
     """Fuse what can be. Returns: the fields of Path that say what was."""
     layers = [module for module in model.modules() if can_fuse(module, dtype)]
     for layer in layers:
-        fuse(layer, dtype)
+        layer.forward = Fused(layer, dtype)
     classes = fuse_layers(causal_model(model))
     brought = {id(each) for layer in layers for each in layer.parameters() if each.requires_grad}
     alone = all(id(each) in brought for each in model.parameters() if each.requires_grad)

@@ -59,6 +59,7 @@ class Setting:
     checkpointing: bool
     gpu: bool
     fast: bool
+    narrowed: bool = False
 
 
 def takes_fast_path(spec: TrainSpec, precisions: Iterable[str] = ()) -> bool:
@@ -69,7 +70,7 @@ def takes_fast_path(spec: TrainSpec, precisions: Iterable[str] = ()) -> bool:
 def parts(spec: TrainSpec, model: Model, count: Count, batch: Batch, setting: Setting) -> Parts:
     """All parts of a run's memory."""
     total, width = model.shapes.total, WIDTH[setting.dtype]
-    base = weights(model.shapes, spec.quantization, setting.dtype, on_cpu=not setting.gpu)
+    base = weights(model.shapes, spec.quantization, setting.dtype, on_cpu=not setting.gpu, narrowed=setting.narrowed)
     trains = trained(spec, count, base=total, base_width=width, optimizer=setting.optimizer)
     work = (_fast if setting.fast else _plain)(spec, model, batch, setting)
     return Parts(

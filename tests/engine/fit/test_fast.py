@@ -18,18 +18,23 @@ def kept(shapes, row=ALONE, arithmetic=BF16, **method):
 
 def test_every_tensor_of_a_layer_is_kept_once_in_bf16(shapes):
     found = kept(shapes)
-    assert found["norms"] == 2 * (2 * 64 + 4)
+    assert found["norms"] == 2 * 4  # their outputs are the inputs below
     assert found["attention"] == 2 * (64 + 32 + 32 + 64) + 4 * 4
     assert found["mlp"] == 2 * 2 * 128
     assert found["input of attention"] == found["input of mlp"] == found["input of o_proj"] == 2 * 64
-    assert found["input of down_proj"] == 2 * 128
+    assert "input of down_proj" not in found  # made again
     assert found["low-rank products"] == 7 * 2 * 4
-    assert sum(found.values()) == 264 + 400 + 512 + 3 * 128 + 256 + 56
+    assert sum(found.values()) == 8 + 400 + 512 + 3 * 128 + 56
 
 
-def test_an_input_that_nothing_adapted_reads_is_not_kept(shapes):
+def test_an_input_that_nothing_adapted_reads_is_kept_by_its_norm_alone(shapes):
     whole, attention = kept(shapes), kept(shapes, target_modules=["attention"])
-    assert sum(whole.values()) - sum(attention.values()) == 2 * 64 + 2 * 128 + 3 * 2 * 4
+    assert sum(whole.values()) - sum(attention.values()) == 3 * 2 * 4
+
+
+def test_with_dropout_the_product_of_the_mlp_is_kept(shapes):
+    found = kept(shapes, Row(context=32, masked=False, dropout=True))
+    assert found["input of down_proj"] == 2 * 128 and found["dropout"] == 5 * 64 + 64 + 128
 
 
 def test_what_is_not_fused_keeps_what_trl_keeps_but_for_the_mask(shapes):
