@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from studio.engine.fast.arena import Room, temporary
 from studio.engine.fast.sizes import BLOCK, CHUNK
 
 
@@ -44,7 +45,9 @@ class _CrossEntropy(torch.autograd.Function):
         ]
         for begin in range(0, len(hidden), CHUNK):
             part = slice(begin, begin + CHUNK)
-            right += _chunk(hidden[part], weight, bias, targets[part], [each[part] for each in found], grads, part)
+            with temporary() as room:
+                into = [each[part] for each in found]
+                right += _chunk(hidden[part], weight, bias, targets[part], into, grads, part, room)
         ctx.save_for_backward(*(each for each in grads if each is not None))
         ctx.needed = [each is not None for each in grads]
         nats, entropy = found[0], found[1].sum()
@@ -57,9 +60,11 @@ class _CrossEntropy(torch.autograd.Function):
         return *(next(saved) * grad if needed else None for needed in ctx.needed), None
 
 
-def _chunk(hidden: Any, weight: Any, bias: Any, targets: Any, found: Any, grads: Any, part: slice) -> torch.Tensor:
+def _chunk(
+    hidden: Any, weight: Any, bias: Any, targets: Any, found: Any, grads: Any, part: slice, room: Room
+) -> torch.Tensor:
     """Fill in nats, entropy and gradients of some positions. Returns: how many were predicted rightly."""
-    logits = _logits(hidden, weight)
+    logits = _logits(hidden, weight, room)
     if bias is not None:
         logits += bias
     largest = logits.amax(-1, keepdim=True)
@@ -68,10 +73,11 @@ def _chunk(hidden: Any, weight: Any, bias: Any, targets: Any, found: Any, grads:
     logits -= largest
     total, weighted = torch.zeros_like(largest), torch.zeros_like(largest[:, 0])
     for block in logits.split(BLOCK, dim=-1):
-        exponentials = block.exp()
-        total += exponentials.sum(-1, keepdim=True)
-        weighted += torch.linalg.vecdot(exponentials, block)
-        block.copy_(exponentials)
+        with temporary() as inner:
+            exponentials = torch.exp(block, out=inner(block))
+            total += exponentials.sum(-1, keepdim=True)
+            weighted += torch.linalg.vecdot(exponentials, block)
+            block.copy_(exponentials)
     nats, entropy = found
     nats.copy_((largest + total.log() - wanted)[:, 0])
     entropy.copy_(total.log()[:, 0] - weighted / total[:, 0])
@@ -90,13 +96,17 @@ def _chunk(hidden: Any, weight: Any, bias: Any, targets: Any, found: Any, grads:
     return right
 
 
-def _logits(hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+def _logits(hidden: torch.Tensor, weight: torch.Tensor, room: Room) -> torch.Tensor:
     """hidden weight^T in fp32. A weight that is held in fewer bits is widened block by block."""
+    logits = room(hidden, len(hidden), len(weight), dtype=torch.float32)
     if weight.dtype == hidden.dtype:
-        return (hidden @ weight.t()).float()
-    logits = torch.empty(len(hidden), len(weight), dtype=torch.float32, device=hidden.device)
+        return (
+            torch.mm(hidden, weight.t(), out=logits) if hidden.dtype == logits.dtype else (hidden @ weight.t()).float()
+        )
     for block, rows in zip(logits.split(BLOCK, dim=-1), weight.split(BLOCK), strict=True):
-        block.copy_(hidden @ rows.to(hidden.dtype).t())
+        with temporary() as inner:
+            wide = inner(rows, dtype=hidden.dtype).copy_(rows)
+            block.copy_(torch.mm(hidden, wide.t(), out=inner(hidden, len(hidden), len(wide))))
     return logits
 
 
@@ -107,4 +117,5 @@ def _back(error: torch.Tensor, weight: torch.Tensor, out: torch.Tensor) -> None:
         return
     out.zero_()
     for block, rows in zip(error.split(BLOCK, dim=-1), weight.split(BLOCK), strict=True):
-        out.addmm_(block, rows.to(error.dtype))
+        with temporary() as inner:
+            out.addmm_(block, inner(rows, dtype=error.dtype).copy_(rows))

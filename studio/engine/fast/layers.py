@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from studio.engine.fast.arena import kept_like
 from studio.engine.fast.lora import Fused
 
 CLOSE = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
@@ -28,8 +29,12 @@ class _RootMeanSquare(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Any, weight: Any, eps: float) -> Any:
         wide = x.float()
-        inverse = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(eps).rsqrt_()
-        out = (wide * inverse).to(x.dtype) * weight
+        inverse = torch.linalg.vector_norm(wide, dim=-1, keepdim=True, out=kept_like(wide, *x.shape[:-1], 1))
+        inverse.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+        if wide is x:
+            out = torch.mul(wide, inverse, out=kept_like(x)).mul_(weight)
+        else:
+            out = torch.mul((wide * inverse).to(x.dtype), weight, out=kept_like(x))
         ctx.save_for_backward(out, inverse, weight)  # the next layer keeps the very same output
         return out
 
@@ -167,11 +172,16 @@ def _gated(module: Any) -> Form | None:
         return None
 
     def gated(x: torch.Tensor) -> torch.Tensor:
-        gate, up, down = module.gate_proj(x), module.up_proj(x), module.down_proj
+        gate, up, down = _kept(module.gate_proj, x), _kept(module.up_proj, x), module.down_proj
         out = down.forward.of_gated(gate, up) if isinstance(down.forward, Fused) else None
         return down(_GatedSilu.apply(gate, up)) if out is None else out
 
     return gated
+
+
+def _kept(layer: Any, x: torch.Tensor) -> torch.Tensor:
+    """What a layer gives, where that is needed for the backward pass."""
+    return layer.forward(x, kept=True) if isinstance(layer.forward, Fused) else layer(x)
 
 
 @torch.no_grad()

@@ -13,18 +13,21 @@ import torch
 from peft.tuners.lora.layer import Linear, LoraLayer
 from transformers.pytorch_utils import Conv1D
 
+from studio.engine.fast.arena import Room, kept_like, temporary
 from studio.engine.models.narrow import is_narrow, wide_weight
 
-Weight = Callable[[], torch.Tensor]
-"""Gives the frozen weight, (out, in), in the dtype of the products."""
+Weight = Callable[[Room], torch.Tensor]
+"""Gives the frozen weight, (out, in), in the dtype of the products, in the room given if it needs some."""
 
 
 class _Added(torch.autograd.Function):
     """x W^T + bias + scale * drop(x) A^T B^T, with W frozen. x: (N, in); A: (rank, in); B: (out, rank)."""
 
     @staticmethod
-    def forward(ctx: Any, x: Any, weight: Weight, bias: Any, a: Any, b: Any, scale: float, dropout: float) -> Any:
-        out, kept = _added(ctx, x, weight, bias, a, b, scale, dropout)
+    def forward(
+        ctx: Any, x: Any, weight: Weight, bias: Any, a: Any, b: Any, scale: float, dropout: float, out: Any = None
+    ) -> Any:
+        out, kept = _added(ctx, x, weight, bias, a, b, scale, dropout, out)
         ctx.save_for_backward(x, *kept)
         return out
 
@@ -32,7 +35,7 @@ class _Added(torch.autograd.Function):
     def backward(ctx: Any, grad: Any) -> Any:
         x, *kept = ctx.saved_tensors
         of_x, of_low, of_high = _gradients(ctx, grad, x, kept, wanted=ctx.needs_input_grad[0])
-        return of_x, None, None, of_low, of_high, None, None
+        return of_x, None, None, of_low, of_high, None, None, None
 
 
 class _AddedToGated(torch.autograd.Function):
@@ -40,18 +43,21 @@ class _AddedToGated(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, gate: Any, up: Any, weight: Weight, bias: Any, a: Any, b: Any, scale: float) -> Any:
-        x = torch.nn.functional.silu(gate).mul_(up)
-        out, kept = _added(ctx, x, weight, bias, a, b, scale, 0.0)
+        with temporary() as room:
+            x = torch.ops.aten.silu.out(gate, out=room(gate)).mul_(up)
+            out, kept = _added(ctx, x, weight, bias, a, b, scale, 0.0)
         ctx.save_for_backward(gate, up, *kept)
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: Any) -> Any:
         gate, up, *kept = ctx.saved_tensors
-        open_gate = torch.nn.functional.silu(gate)
-        of_x, of_low, of_high = _gradients(ctx, grad, open_gate * up, kept, wanted=True)
-        of_up = open_gate.mul_(of_x)
-        of_gate = torch.ops.aten.silu_backward(of_x.mul_(up), gate)
+        of_up = torch.nn.functional.silu(gate)
+        with temporary() as room:
+            x = torch.mul(of_up, up, out=room(up))
+            of_x, of_low, of_high = _gradients(ctx, grad, x, kept, wanted=True)
+        of_up.mul_(of_x)
+        of_gate = torch.ops.aten.silu_backward.grad_input(of_x.mul_(up), gate, grad_input=of_x)
         return of_gate, of_up, None, None, of_low, of_high, None
 
 
@@ -59,14 +65,15 @@ Kept = Sequence[torch.Tensor | None]
 
 
 def _added(
-    ctx: Any, x: Any, weight: Weight, bias: Any, a: Any, b: Any, scale: float, dropout: float
+    ctx: Any, x: Any, weight: Weight, bias: Any, a: Any, b: Any, scale: float, dropout: float, out: Any = None
 ) -> tuple[Any, Kept]:
-    """Returns: the sum, and what the backward pass needs besides x."""
-    w = weight()
+    """out: room for the sum. Returns: the sum, and what the backward pass needs besides x."""
     low, high = a.to(x.dtype), b.to(x.dtype)
-    out = torch.mm(x, w.t()) if bias is None else torch.addmm(bias, x, w.t())
+    with temporary() as room:
+        w = weight(room).t()
+        out = torch.mm(x, w, out=out) if bias is None else torch.addmm(bias, x, w, out=out)
     dropped, mask = torch.native_dropout(x, dropout, True) if dropout else (x, None)
-    inner = torch.mm(dropped, low.t())
+    inner = torch.mm(dropped, low.t(), out=kept_like(x, len(x), len(low)))
     out.addmm_(inner, high.t(), alpha=scale)
     ctx.weight, ctx.scale, ctx.dropout, ctx.dtype = weight, scale, dropout, a.dtype
     return out, (low, high, inner, mask)
@@ -81,7 +88,8 @@ def _gradients(ctx: Any, grad: Any, x: Any, kept: Kept, *, wanted: bool) -> tupl
     of_low = torch.mm(of_inner.t(), dropped).to(ctx.dtype)
     if not wanted:
         return None, of_low, of_high
-    of_x = torch.mm(grad, ctx.weight())
+    with temporary() as room:
+        of_x = torch.mm(grad, ctx.weight(room))
     if mask is None:
         of_x.addmm_(of_inner, low)
     else:
@@ -112,13 +120,15 @@ class Fused:
         self._a, self._b = layer.lora_A[self._name].weight, layer.lora_B[self._name].weight
         self._dropout, self._bias = layer.lora_dropout[self._name], getattr(layer.base_layer, "bias", None)
 
-    def __call__(self, x: torch.Tensor, *args: Any, **options: Any) -> torch.Tensor:
+    def __call__(self, x: torch.Tensor, *args: Any, kept: bool = False, **options: Any) -> torch.Tensor:
+        """kept: what it gives is needed for the backward pass."""
         if not self._on() or options or args:
             return self._usual(x, *args, **options)
         flat = x.reshape(-1, x.shape[-1]).to(self.dtype)
+        room = kept_like(flat, len(flat), len(self._b)) if kept else None
         with torch.autocast(x.device.type, enabled=False):
             out = _Added.apply(
-                flat, self._weight, self._bias, self._a, self._b, self._layer.scaling[self._name], self._rate()
+                flat, self._weight, self._bias, self._a, self._b, self._layer.scaling[self._name], self._rate(), room
             )
         return out.view(*x.shape[:-1], -1)
 
@@ -144,11 +154,11 @@ class Fused:
 def _weight(layer: Any, dtype: torch.dtype) -> Weight | None:
     base = layer.base_layer
     if is_narrow(base):
-        return lambda: wide_weight(base, dtype)
+        return lambda room: wide_weight(base, dtype, room)
     if isinstance(layer, Linear) and base.weight.dtype == dtype:
         if isinstance(base, Conv1D):  # GPT-2's layers hold (in, out)
-            return lambda: base.weight.t()
-        return (lambda: base.weight) if type(base) is torch.nn.Linear else None
+            return lambda room: base.weight.t()
+        return (lambda room: base.weight) if type(base) is torch.nn.Linear else None
     if type(layer).__name__ == "Linear4bit":
-        return lambda: wide_weight(base, dtype).to(dtype)
+        return lambda room: wide_weight(base, dtype).to(dtype)
     return None

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
-from studio.engine.fast import attention
+from studio.engine.fast import arena, attention
 from studio.engine.fast.cross_entropy import Told, cross_entropy
 from studio.engine.fast.documents import Document, Pass, lay_out
 from studio.engine.fast.layers import fuse_layers, rotating
@@ -37,18 +37,22 @@ class Path:
     """A model that takes the fast path.
 
     model: with its adapter. autocast: the dtype of products that not every layer brings itself, or None. shared: a
-    common beginning is computed once. fused: how many LoRA layers, and which classes of layers.
+    common beginning is computed once. fused: how many LoRA layers, and which classes of layers. arena: where a pass
+    puts what it keeps.
     """
 
     model: Any
     shared: bool = True
     autocast: torch.dtype | None = None
     fused: tuple[int, tuple[str, ...]] = (0, ())
+    arena: arena.Arena = field(default_factory=arena.Arena)
 
     @contextmanager
     def within(self, batch: Pass) -> Iterator[None]:
         """Where a pass is run forward and backward: a layer may be computed again then."""
-        with attention.within(batch.layout, batch.ids.device), rotating(causal_model(self.model)):
+        recomputed = self.model.is_gradient_checkpointing
+        memory = self.arena if torch.is_grad_enabled() and not recomputed else None
+        with attention.within(batch.layout, batch.ids.device), rotating(causal_model(self.model)), arena.within(memory):
             yield
 
     def run(self, batch: Pass) -> Told:

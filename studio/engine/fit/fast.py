@@ -72,7 +72,7 @@ def largest_pass(spec: TrainSpec, rows: Rows | None, *, gpu: bool) -> Batch:
     training = spec.training
     whole = {"batch_size": training.batch_size * training.accumulation, "accumulation": 1}
     step = largest(spec.model_copy(update={"training": training.model_copy(update=whole)}), rows)
-    most = max(TOKENS["cuda" if gpu else "cpu"], training.batch_size * spec.data.max_length)
+    most = max(TOKENS["cuda" if gpu else "cpu"], step.longest)
     if step.tokens <= most:
         return step
     share = most / step.tokens

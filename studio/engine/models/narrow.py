@@ -7,7 +7,7 @@ and dropped after it. Not here: for which runs (studio.engine.fast.rules), and q
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -56,15 +56,16 @@ def widen(model: Any) -> None:
             module.weight.data = module.weight.data.float()
 
 
-def wide_weight(layer: Any, dtype: torch.dtype) -> torch.Tensor:
-    """A linear layer's weight, (out, in), as it is multiplied."""
+def wide_weight(layer: Any, dtype: torch.dtype, room: Callable[..., torch.Tensor] = torch.empty_like) -> torch.Tensor:
+    """A linear layer's weight, (out, in), as it is multiplied. room: (weight, dtype=) -> where to put it."""
     if (unpacked := layer.__dict__.get(_UNPACKED)) is not None:
         return unpacked
     if _is_4_bit(layer):
         from bitsandbytes.functional import dequantize_4bit
 
         return dequantize_4bit(layer.weight.data, layer.weight.quant_state).to(dtype)
-    return layer.weight.to(dtype)
+    weight = layer.weight.detach()
+    return weight if weight.dtype == dtype else room(weight, dtype=dtype).copy_(weight)
 
 
 @contextmanager

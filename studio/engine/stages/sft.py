@@ -60,7 +60,7 @@ def sft_trainer(setup: Setup) -> SFTTrainer:
         trainer.data_collator = _WithTasks(trainer.data_collator)
     train_in_fp32(trainer.model)
     if path:
-        trainer.take(path, setup.emit, data.max_length)
+        trainer.take(path, setup.emit)
     trainer.why_not_fast = why_not
     return trainer
 

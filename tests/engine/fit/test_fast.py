@@ -52,14 +52,17 @@ def test_a_pass_takes_the_rows_of_a_step_as_far_as_they_fit():
         spec = parse(TrainSpec, {"data": {"max_length": length}, "training": training})
         return largest_pass(spec, None, gpu=gpu).tokens
 
-    assert tokens(4, 2, 128) == 1024
-    assert tokens(4, 8, 128) == 2048
-    assert tokens(8, 2, 512) == 4096
+    assert tokens(1, 2, 128) == 256
+    assert tokens(4, 8, 128) == 512
+    assert tokens(1, 2, 1024) == 1024  # a single row
     assert tokens(8, 2, 512, gpu=True) == 8192
 
 
 def test_several_passes_of_a_step_are_told():
-    one, two = (parse(TrainSpec, {"training": {"batch_size": size, "accumulation": 2}}) for size in (2, 8))
+    data = {"max_length": 128}
+    one, two = (
+        parse(TrainSpec, {"data": data, "training": {"batch_size": size, "accumulation": 2}}) for size in (2, 8)
+    )
     assert not largest_pass(one, None, gpu=False).several
     assert largest_pass(two, None, gpu=False).several
 
