@@ -43,8 +43,9 @@ class _CrossEntropy(torch.autograd.Function):
             torch.zeros_like(weight, dtype=torch.float32) if need_weight else None,
             torch.zeros_like(bias, dtype=torch.float32) if need_bias else None,
         ]
-        for begin in range(0, len(hidden), CHUNK):
-            part = slice(begin, begin + CHUNK)
+        size = CHUNK[hidden.device.type]
+        for begin in range(0, len(hidden), size):
+            part = slice(begin, begin + size)
             with temporary() as room:
                 into = [each[part] for each in found]
                 right += _chunk(hidden[part], weight, bias, targets[part], into, grads, part, room)

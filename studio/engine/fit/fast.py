@@ -54,15 +54,18 @@ def fast_layer_constant(block: Block, width: int) -> int:
     return sum(width * block.ranks[layer.name] * (layer.inputs + layer.outputs) for layer in layers)
 
 
-def fast_head(vocabulary: int, hidden: int, tokens: int, supervised: int, width: int) -> dict[str, int]:
+def fast_head(
+    vocabulary: int, hidden: int, tokens: int, supervised: int, width: int, *, gpu: bool = False
+) -> dict[str, int]:
     """Bytes of the last norm, the head and the loss, by tensor."""
-    chunk = min(supervised, CHUNK) * vocabulary
+    positions = min(supervised, CHUNK["cuda" if gpu else "cpu"])
+    chunk = positions * vocabulary
     return {
         "last norm": tokens * (width * hidden + FP32),
         "hidden states at supervised positions": supervised * width * hidden,
         "their gradient": supervised * width * hidden,
         "logits of a chunk in fp32": chunk * FP32,
-        "exponentials of a part of the vocabulary": min(supervised, CHUNK) * min(vocabulary, BLOCK) * FP32,
+        "exponentials of a part of the vocabulary": positions * min(vocabulary, BLOCK) * FP32,
         "the gradient as it is multiplied": chunk * width if width < FP32 else 0,
     }
 

@@ -117,7 +117,8 @@ def _fast(spec: TrainSpec, model: Model, batch: Batch, setting: Setting) -> Work
     row = row_of(spec, context=batch.longest, rows=batch.rows)
     layers = [_fast_bytes(model.geometry, block, row, arithmetic, batch.tokens) for block in model.blocks]
     width = arithmetic.width
-    head = sum(fast_head(shapes.embedding.inputs, shapes.hidden, batch.tokens, batch.supervised, width).values())
+    sizes = (shapes.embedding.inputs, shapes.hidden, batch.tokens, batch.supervised, width)
+    head = sum(fast_head(*sizes, gpu=setting.gpu).values())
     if spec.method.kind == "full":
         head += shapes.embedding.inputs * shapes.hidden * FP32
     kept = batch.tokens * kept_input(model.geometry, arithmetic)

@@ -10,7 +10,7 @@ from studio.engine.fast.cross_entropy import cross_entropy
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
-    monkeypatch.setattr(module, "CHUNK", 4)
+    monkeypatch.setattr(module, "CHUNK", {"cpu": 4})
     monkeypatch.setattr(module, "BLOCK", 3)
 
 
