@@ -84,4 +84,12 @@ def test_threads_sleep_while_they_wait_unless_the_user_says_otherwise(monkeypatc
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     assert thread_environment() == {"OMP_WAIT_POLICY": "PASSIVE"}
     monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
-    assert thread_environment() == {"OMP_WAIT_POLICY": "ACTIVE"}
+    assert thread_environment() == thread_environment(spins=9) == {"OMP_WAIT_POLICY": "ACTIVE"}
+
+
+def test_threads_of_a_worker_look_for_work_a_while_before_they_sleep(monkeypatch):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    assert thread_environment(spins=9) == {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "9"}
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    assert thread_environment(spins=9)["GOMP_SPINCOUNT"] == "7"

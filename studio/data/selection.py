@@ -1,7 +1,7 @@
 """Which rows of which datasets a run trains on, which it holds out, and which it leaves: the first pass over the rows.
 
 Only a byte a row is kept, and eight more while the split is made, so that a second pass can take the rows one by one.
-Not here: what is done with them (studio.engine.rows), and the mix (studio.data.mixing).
+Not here: what is done with them (studio.engine.rows.conversations), and the mix (studio.data.mixing).
 """
 
 from __future__ import annotations

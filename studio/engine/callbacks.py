@@ -20,6 +20,7 @@ from transformers import TrainerCallback
 from studio.engine.best import best
 from studio.engine.generate import Request, complete
 from studio.engine.models.memory import peak_gib
+from studio.engine.models.narrow import unpacked
 from studio.errors import StudioError
 from studio.events import Emit, Measured, Note, Sample, Saved, Step
 from studio.home import write_atomically
@@ -208,7 +209,8 @@ class Sampler(TrainerCallback):
         was_training = model.training
         model.eval()
         try:
-            answers = complete(model, [Request(prompt, None, sampling, self._stop) for prompt in self._prompts])
+            with unpacked(model):
+                answers = complete(model, [Request(prompt, None, sampling, self._stop) for prompt in self._prompts])
         finally:
             model.train(was_training)
         for prompt, answer in zip(self._spec.evaluation.prompts, answers, strict=True):

@@ -23,19 +23,20 @@ from studio.engine.best import Log, Watcher, best, given_up, log_of
 from studio.engine.callbacks import Keeper, Reporter, Sampler, Stopper, complete_checkpoints
 from studio.engine.checks import check_alone, check_with_base, refuse, with_extra
 from studio.engine.curve import loss_picture
-from studio.engine.examined import examined, kept
+from studio.engine.evaluation.examined import examined, kept
+from studio.engine.fast.rules import holds_narrow
+from studio.engine.limits.disk import Room
+from studio.engine.limits.preflight import preflight
+from studio.engine.limits.recovery import train_through
 from studio.engine.methods import Context, Tuning, tuning
 from studio.engine.methods.tuning import keep_state
 from studio.engine.models.arithmetic import measure_once
 from studio.engine.models.load import device, load_base, load_tokenizer, record_origin, template_of
 from studio.engine.models.quantize import keep_trainable
 from studio.engine.models.resolve import peek, resolve
-from studio.engine.preflight import preflight
-from studio.engine.recovery import train_through
 from studio.engine.reporting import kept_in
 from studio.engine.rewards import Judge
-from studio.engine.room import Room
-from studio.engine.rows import Rows
+from studio.engine.rows.conversations import Rows
 from studio.engine.stages import STAGES, Setup
 from studio.engine.start import Start, gather, go_on, going_on, start_faults
 from studio.engine.trained import phases
@@ -103,7 +104,10 @@ def train(
         set_seed(spec.training.seed)  # a head and an adapter start at random
         weights = earlier[0].folder if earlier and earlier[0].whole else base
         dtype, whole = choices["model.dtype"].value, weights != base
-        model = load_base(weights, dtype=dtype, quantization=spec.quantization, labels=labels, trained=whole)
+        narrowed = holds_narrow(spec, (dtype, choices["training.precision"].value), gpu=machine.gpu is not None)
+        model = load_base(
+            weights, dtype=dtype, quantization=spec.quantization, labels=labels, trained=whole, narrowed=narrowed
+        )
         keep_trainable(model)
         if earlier and not whole:
             model = go_on(model, earlier, context)

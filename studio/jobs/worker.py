@@ -92,7 +92,7 @@ def _story(kind: str) -> Story:
             starts=lambda: [earlier(name) for name in folder.read_spec().start.adapters],
         )
     if kind == "evaluate":
-        from studio.engine.evaluate import evaluate
+        from studio.engine.evaluation.answers import evaluate
 
         return lambda folder, emit, stopping: evaluate(
             (spec := folder.read_spec()),

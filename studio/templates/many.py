@@ -2,7 +2,7 @@
 
 Each process is confined (studio.sandbox.limits), so a stranger's template is written there like any other, and what
 does not end is ended. Few examples are encoded right here, where that is done before a process would be ready. Not
-here: what an example becomes (encoding), what is kept of it on disk (studio.engine.rows).
+here: what an example becomes (encoding), what is kept of it on disk (studio.engine.rows.conversations).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A classifier's evaluation as markup: scores of each label, which is taken for which, and the rows, mistakes first.
 
 Pure; all data is escaped here. Not here: the accuracy before and after (studio.ui.evaluation_view), and the evaluation
-(studio.engine.evaluate_labels).
+(studio.engine.evaluation.labels).
 """
 
 from __future__ import annotations

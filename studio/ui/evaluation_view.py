@@ -1,6 +1,6 @@
 """An evaluation as markup and numbers: its scores, its answers, and the losses to plot. Pure; all data is escaped here.
 
-Not here: the evaluation (studio.engine.evaluate), and the drawing (studio.ui.plots).
+Not here: the evaluation (studio.engine.evaluation.answers), and the drawing (studio.ui.plots).
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from studio.data import registry
-from studio.engine.rows import prepare
+from studio.engine.rows.conversations import prepare
 from studio.specs import TrainSpec, parse
 from studio.templates import TextTokenizer, resolve
 from tests.benchmarks import train_cpu, train_gpu, training_rows

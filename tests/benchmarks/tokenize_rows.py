@@ -34,7 +34,7 @@ OURS = """
 import sys, time
 from pathlib import Path
 from studio.data import registry
-from studio.engine.rows import prepare
+from studio.engine.rows.conversations import prepare
 from studio.specs import TrainSpec, parse
 from studio.templates import TextTokenizer, load
 registry.add(sys.argv[1], "bench")

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 from studio import specs
 from studio.data import registry
 from studio.data.audit import Report, audit
-from studio.engine.rows import IGNORED, prepare
+from studio.engine.rows.conversations import IGNORED, prepare
 from studio.home import CHECKOUT
 from studio.specs import AuditSpec, TrainSpec
 from studio.templates import TextTokenizer, load

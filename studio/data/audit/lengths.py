@@ -1,7 +1,7 @@
 """How long rows are in tokens, and how much of them is learned, counted exactly as a run counts.
 
 Each row goes the way that it goes in training (studio.data.learning, studio.templates.many); one that is too long goes
-it whole, too, so that the cutoff shows. Not here: training on the rows (studio.engine.rows).
+it whole, too, so that the cutoff shows. Not here: training on the rows (studio.engine.rows.conversations).
 """
 
 from __future__ import annotations

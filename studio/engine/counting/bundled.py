@@ -18,6 +18,7 @@ CONFIG = {
     "max_position_embeddings": 8192,
     "vocab_size": 49152,
     "tie_word_embeddings": True,
+    "dtype": "bfloat16",
 }
 
 _IN_EACH_LAYER = {

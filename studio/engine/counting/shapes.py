@@ -102,6 +102,14 @@ class Shapes:
         raise unknown_before_loading(self.label, "none of its weights is known as the embedding of tokens")
 
     @property
+    def stored_half(self) -> bool:
+        """Whether its linear layers are published in 16 bits, as its config says, and are torch's own."""
+        return self.kind not in TRANSPOSED and str(self.config.get("dtype", self.config.get("torch_dtype"))) in (
+            "bfloat16",
+            "float16",
+        )
+
+    @property
     def head(self) -> str | None:
         """The name of the output head."""
         return next((name for name in (HEAD, SCORE, "embed_out") if name in self.linear), None)

@@ -13,7 +13,7 @@ import torch
 
 from studio.data.example import Message
 from studio.engine import carried
-from studio.engine.classifying import pad_token
+from studio.engine.evaluation.classifying import pad_token
 from studio.engine.generate import Request, complete
 from studio.engine.held import is_whole
 from studio.engine.models.load import DTYPES, load_base, recorded

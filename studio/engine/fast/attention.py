@@ -18,6 +18,7 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
+from studio.engine.fast.arena import kept_like
 from studio.engine.fast.documents import Layout
 
 NAME = "studio_documents"
@@ -185,7 +186,7 @@ class _Asking(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, flat: torch.Tensor, parts: Parts) -> torch.Tensor:
         ctx.parts = parts
-        return flat.index_select(0, parts.asking)
+        return _selected(flat, parts.asking)
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
@@ -198,7 +199,7 @@ class _Seen(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, flat: torch.Tensor, parts: Parts) -> torch.Tensor:
         ctx.parts = parts
-        return flat.index_select(0, parts.seen)
+        return _selected(flat, parts.seen)
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
@@ -216,12 +217,16 @@ class _Back(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: torch.Tensor, parts: Parts) -> torch.Tensor:
         ctx.parts = parts
-        return rows.index_select(0, parts.asked)
+        return _selected(rows, parts.asked)
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
         rows = grad.index_select(0, ctx.parts.asking)
         return (rows.index_fill_(0, ctx.parts.padding, 0) if len(ctx.parts.padding) else rows), None
+
+
+def _selected(rows: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    return torch.index_select(rows, 0, places, out=kept_like(rows, len(places), rows.shape[1]))
 
 
 def _mask(*args: Any, **options: Any) -> torch.Tensor | None:

@@ -13,25 +13,35 @@ from typing import Any
 
 import torch
 
+from studio.engine.fast.arena import kept_like
+from studio.engine.fast.lora import Fused
+
 CLOSE = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
 """Largest difference between a module and its fused form, as a share of the largest value."""
 
 
 class _RootMeanSquare(torch.autograd.Function):
-    """x / sqrt(mean(x^2) + eps) * weight, over the last axis, with the mean in fp32. Source: arXiv:1910.07467."""
+    """x / sqrt(mean(x^2) + eps) * weight, over the last axis, with the mean in fp32. Source: arXiv:1910.07467.
+
+    Nothing in weight is 0: the backward pass divides by it.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Any, weight: Any, eps: float) -> Any:
         wide = x.float()
-        inverse = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(eps).rsqrt_()
-        normed = (wide * inverse).to(x.dtype)
-        ctx.save_for_backward(normed, inverse, weight)
-        return normed * weight
+        inverse = torch.linalg.vector_norm(wide, dim=-1, keepdim=True, out=kept_like(wide, *x.shape[:-1], 1))
+        inverse.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+        if wide is x:
+            out = torch.mul(wide, inverse, out=kept_like(x)).mul_(weight)
+        else:
+            out = torch.mul((wide * inverse).to(x.dtype), weight, out=kept_like(x))
+        ctx.save_for_backward(out, inverse, weight)  # the next layer keeps the very same output
+        return out
 
     @staticmethod
     def backward(ctx: Any, grad: Any) -> Any:
-        normed, inverse, weight = ctx.saved_tensors
-        scaled = grad * weight
+        out, inverse, weight = ctx.saved_tensors
+        normed, scaled = out / weight, grad * weight
         along = torch.linalg.vecdot(scaled, normed)[..., None].div_(normed.shape[-1])
         return torch.addcmul(scaled, normed, along, value=-1).mul_(inverse.to(normed.dtype)), None, None
 
@@ -132,14 +142,22 @@ Form = Callable[[torch.Tensor], torch.Tensor]
 
 def _norm(module: Any) -> Form | None:
     weight, eps = getattr(module, "weight", None), _eps(module)
-    if "RMSNorm" not in type(module).__name__ or weight is None or weight.requires_grad or eps is None:
+    if not _is_norm(module) or eps is None or bool((weight == 0).any()):
         return None
     return lambda x: _RootMeanSquare.apply(x, weight, eps)
 
 
 def _unit_norm(module: Any) -> Form | None:
     """Gemma's, whose weight is what it differs from 1."""
-    return _norm(module) and (lambda x: _RootMeanSquare.apply(x, 1 + module.weight, _eps(module)))
+    eps = _eps(module)
+    if not _is_norm(module) or eps is None or bool((module.weight == -1).any()):
+        return None
+    return lambda x: _RootMeanSquare.apply(x, 1 + module.weight, eps)
+
+
+def _is_norm(module: Any) -> bool:
+    weight = getattr(module, "weight", None)
+    return "RMSNorm" in type(module).__name__ and weight is not None and not weight.requires_grad
 
 
 def _eps(module: Any) -> float | None:
@@ -152,7 +170,18 @@ def _gated(module: Any) -> Form | None:
     activation = type(getattr(module, "act_fn", None)).__name__
     if not all(hasattr(module, part) for part in parts) or activation not in ("SiLU", "SiLUActivation"):
         return None
-    return lambda x: module.down_proj(_GatedSilu.apply(module.gate_proj(x), module.up_proj(x)))
+
+    def gated(x: torch.Tensor) -> torch.Tensor:
+        gate, up, down = _kept(module.gate_proj, x), _kept(module.up_proj, x), module.down_proj
+        out = down.forward.of_gated(gate, up) if isinstance(down.forward, Fused) else None
+        return down(_GatedSilu.apply(gate, up)) if out is None else out
+
+    return gated
+
+
+def _kept(layer: Any, x: torch.Tensor) -> torch.Tensor:
+    """What a layer gives, where that is needed for the backward pass."""
+    return layer.forward(x, kept=True) if isinstance(layer.forward, Fused) else layer(x)
 
 
 @torch.no_grad()

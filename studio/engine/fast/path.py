@@ -7,16 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
-from studio.engine.fast import attention
+from studio.engine.fast import arena, attention
 from studio.engine.fast.cross_entropy import Told, cross_entropy
 from studio.engine.fast.documents import Document, Pass, lay_out
 from studio.engine.fast.layers import fuse_layers, rotating
-from studio.engine.fast.lora import can_fuse, fuse
+from studio.engine.fast.lora import Fused, can_fuse
+from studio.engine.models.narrow import is_narrow
 from studio.templates.packed import IGNORED
 
 CLOSE = {torch.float32: 1e-4, torch.bfloat16: 3e-2}
@@ -36,18 +37,22 @@ class Path:
     """A model that takes the fast path.
 
     model: with its adapter. autocast: the dtype of products that not every layer brings itself, or None. shared: a
-    common beginning is computed once. fused: how many LoRA layers, and which classes of layers.
+    common beginning is computed once. fused: how many LoRA layers, and which classes of layers. arena: where a pass
+    puts what it keeps.
     """
 
     model: Any
     shared: bool = True
     autocast: torch.dtype | None = None
     fused: tuple[int, tuple[str, ...]] = (0, ())
+    arena: arena.Arena = field(default_factory=arena.Arena)
 
     @contextmanager
     def within(self, batch: Pass) -> Iterator[None]:
         """Where a pass is run forward and backward: a layer may be computed again then."""
-        with attention.within(batch.layout, batch.ids.device), rotating(causal_model(self.model)):
+        recomputed = self.model.is_gradient_checkpointing
+        memory = self.arena if torch.is_grad_enabled() and not recomputed else None
+        with attention.within(batch.layout, batch.ids.device), rotating(causal_model(self.model)), arena.within(memory):
             yield
 
     def run(self, batch: Pass) -> Told:
@@ -59,7 +64,10 @@ class Path:
                 input_ids=batch.ids, position_ids=batch.positions, use_cache=False
             ).last_hidden_state
         head = causal.get_output_embeddings()
-        return cross_entropy(hidden[0, batch.places], head.weight, getattr(head, "bias", None), batch.targets)
+        learned = hidden[0, batch.places]
+        if not is_narrow(head):
+            learned = learned.to(head.weight.dtype)
+        return cross_entropy(learned, head.weight, getattr(head, "bias", None), batch.targets)
 
     def passed(self, documents: Sequence[Document], device: torch.device) -> Pass:
         return lay_out(documents, shared=self.shared).to(device)
@@ -107,7 +115,7 @@ def _fused(model: Any, dtype: torch.dtype, mixed: bool) -> dict[str, Any]:
     """Fuse what can be. Returns: the fields of Path that say what was."""
     layers = [module for module in model.modules() if can_fuse(module, dtype)]
     for layer in layers:
-        fuse(layer, dtype)
+        layer.forward = Fused(layer, dtype)
     classes = fuse_layers(causal_model(model))
     brought = {id(each) for layer in layers for each in layer.parameters() if each.requires_grad}
     alone = all(id(each) in brought for each in model.parameters() if each.requires_grad)

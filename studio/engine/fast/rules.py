@@ -16,6 +16,20 @@ _IN_THE_LOSS = ("orthogonality", "consistency")
 """Fields by which a method adds to the loss."""
 
 
+def holds_narrow(spec: TrainSpec, precisions: Iterable[str], *, gpu: bool) -> bool:
+    """Whether weights that come in 16 bits stay so while products are in fp32: plain LoRA on the fast path only, which
+    asks for each of them twice a pass. precisions: what the weights and the arithmetic are in."""
+    precisions = set(precisions)
+    plain = spec.method.kind == "lora" and spec.method.variants == ("lora",) and spec.quantization.kind == "none"
+    return (
+        plain
+        and not gpu
+        and not spec.start.adapters
+        and precisions == {"fp32"}
+        and not any(ruled_out(spec, precisions))
+    )
+
+
 def ruled_out(spec: TrainSpec, precisions: Iterable[str]) -> Iterator[str]:
     """Every reason. precisions: what the weights and the arithmetic are in."""
     stage, method = spec.stage, spec.method

@@ -16,7 +16,8 @@ from trl import SFTTrainer
 from studio.engine.fast.documents import Document, grouped
 from studio.engine.fast.path import Path
 from studio.engine.fast.sizes import TOKENS
-from studio.engine.memory_errors import out_of_memory
+from studio.engine.limits.memory import out_of_memory
+from studio.engine.models.memory import keep_heap_small
 from studio.errors import StudioError
 from studio.events import Emit, Note
 
@@ -53,10 +54,10 @@ class FastTrainer(SFTTrainer):
         self._gathered: list[Document] = []
         self.most = 0
 
-    def take(self, path: Path, emit: Emit, longest: int) -> None:
-        """Go this way. longest: tokens of the longest row, of which batch_size are meant to fit at once."""
-        self.path, self.emit = path, emit
-        self.most = max(TOKENS[self.args.device.type], self.args.per_device_train_batch_size * longest)
+    def take(self, path: Path, emit: Emit) -> None:
+        """Go this way."""
+        self.path, self.emit, self.most = path, emit, TOKENS[self.args.device.type]
+        keep_heap_small()
 
     def take_less(self, peak: str) -> None:
         """Half as many tokens in a pass, because of a peak that came close to all memory."""
@@ -92,6 +93,7 @@ class FastTrainer(SFTTrainer):
     def _lower(self, documents: Sequence[Document]) -> None:
         """Half as many tokens in a pass; then recomputed activations; then it cannot be."""
         self.model.zero_grad()
+        self.path.arena.drop()
         torch.cuda.empty_cache()
         longest = max(map(len, documents))
         now = min(self.most, sum(map(len, documents)))

@@ -13,6 +13,7 @@ from studio import hardware
 from studio.engine.counting.heads import headed
 from studio.engine.counting.parameters import Count, counted
 from studio.engine.counting.shapes import shapes_of
+from studio.engine.fast.rules import holds_narrow
 from studio.engine.fit import pace
 from studio.engine.fit.batches import Batch, Rows, largest
 from studio.engine.fit.blocks import Model
@@ -165,11 +166,14 @@ class _Known:
 def setting_of(spec: TrainSpec, machine: Hardware, *, fast: bool) -> Setting:
     """How a run will be worked on a machine."""
     chosen: Mapping[str, Any] = hardware.choices(spec, machine)
+    dtype, precision = (chosen[field].value for field in ("model.dtype", "training.precision"))
+    gpu = machine.gpu is not None
     return Setting(
-        dtype=chosen["model.dtype"].value,
-        precision=chosen["training.precision"].value,
+        dtype=dtype,
+        precision=precision,
         optimizer=chosen["training.optimizer"].value,
         checkpointing=chosen["training.gradient_checkpointing"].value == "on",
-        gpu=machine.gpu is not None,
+        gpu=gpu,
         fast=fast,
+        narrowed=fast and holds_narrow(spec, (dtype, precision), gpu=gpu),
     )

@@ -4,9 +4,10 @@ The fast path takes all rows of an optimiser step in passes of at most so many t
 row, fuses LoRA, RMSNorm and gated MLPs, and has the logits of a few supervised positions at a time, whose gradient is
 made in the forward pass. With w bytes of a number, H, Q, K, I and r as in activations, a layer keeps of each token:
 
-    norms        w H + 4 for each RMSNorm: the normalised input and its scale
+    norms        w H + 4 for each RMSNorm: its output and its scale; the output counts as an input of adapted layers
     inputs       w H for query, key and value together, w H for gate and up together, w Q for attention's output in the
-                 order of the tokens, w I for the MLP's product; w r for each adapted layer; a byte of a dropout's mask
+                 order of the tokens, w I for the product of an MLP without gates, or with dropout on it; w r for each
+                 adapted layer; a byte of a dropout's mask
     attention    w (Q + K + K + Q) + 4 heads: query, key, value and output as rows lie apart, log-sum-exp
     mlp          2 w I: what comes of gate and up
 
@@ -18,11 +19,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from studio.engine.fast.sizes import CHUNK, TOKENS
+from studio.engine.fast.sizes import BLOCK, CHUNK, TOKENS
 from studio.engine.fit.activations import FP32, Arithmetic, Row, plain_layer
 from studio.engine.fit.batches import Batch, Rows, largest
 from studio.engine.fit.blocks import Block, Geometry
 from studio.specs import TrainSpec
+
+_ATTENTION, _MLP = "input of attention", "input of mlp"
 
 
 def fast_layer(geometry: Geometry, block: Block, row: Row, arithmetic: Arithmetic) -> dict[str, int]:
@@ -31,9 +34,11 @@ def fast_layer(geometry: Geometry, block: Block, row: Row, arithmetic: Arithmeti
     if not fuses(row, arithmetic, block):
         return alone | {"output by token": arithmetic.width * geometry.queries}
     width = arithmetic.width
-    norms = block.norms * (width * geometry.hidden + FP32) if geometry.rms else alone["norms"]
+    inputs = _inputs(geometry, block, row, width)
+    read = sum(name in inputs for name in (_ATTENTION, _MLP))
+    norms = (block.norms - read) * width * geometry.hidden + block.norms * FP32 if geometry.rms else alone["norms"]
     mlp = 2 * width * geometry.intermediate if geometry.gated else alone["mlp"]
-    return {"norms": norms, **_inputs(geometry, block, row, width), "attention": alone["attention"], "mlp": mlp}
+    return {"norms": norms, **inputs, "attention": alone["attention"], "mlp": mlp}
 
 
 def fuses(row: Row, arithmetic: Arithmetic, block: Block) -> bool:
@@ -49,15 +54,18 @@ def fast_layer_constant(block: Block, width: int) -> int:
     return sum(width * block.ranks[layer.name] * (layer.inputs + layer.outputs) for layer in layers)
 
 
-def fast_head(vocabulary: int, hidden: int, tokens: int, supervised: int, width: int) -> dict[str, int]:
+def fast_head(
+    vocabulary: int, hidden: int, tokens: int, supervised: int, width: int, *, gpu: bool = False
+) -> dict[str, int]:
     """Bytes of the last norm, the head and the loss, by tensor."""
-    chunk = min(supervised, CHUNK) * vocabulary
+    positions = min(supervised, CHUNK["cuda" if gpu else "cpu"])
+    chunk = positions * vocabulary
     return {
         "last norm": tokens * (width * hidden + FP32),
         "hidden states at supervised positions": supervised * width * hidden,
         "their gradient": supervised * width * hidden,
         "logits of a chunk in fp32": chunk * FP32,
-        "their exponentials": chunk * FP32,
+        "exponentials of a part of the vocabulary": positions * min(vocabulary, BLOCK) * FP32,
         "the gradient as it is multiplied": chunk * width if width < FP32 else 0,
     }
 
@@ -67,7 +75,7 @@ def largest_pass(spec: TrainSpec, rows: Rows | None, *, gpu: bool) -> Batch:
     training = spec.training
     whole = {"batch_size": training.batch_size * training.accumulation, "accumulation": 1}
     step = largest(spec.model_copy(update={"training": training.model_copy(update=whole)}), rows)
-    most = max(TOKENS["cuda" if gpu else "cpu"], training.batch_size * spec.data.max_length)
+    most = max(TOKENS["cuda" if gpu else "cpu"], step.longest)
     if step.tokens <= most:
         return step
     share = most / step.tokens
@@ -81,10 +89,11 @@ def _inputs(geometry: Geometry, block: Block, row: Row, width: int) -> dict[str,
     for layer in block.linear:
         if layer.name not in block.ranks:
             continue
-        before = "attention" if layer in block.attending else "mlp"
+        before = _ATTENTION if layer in block.attending else _MLP
         back = layer.outputs == geometry.hidden and layer.leaf in ("o_proj", "down_proj", "c_proj", "dense", "out_proj")
-        name = f"input of {layer.leaf}" if back else f"input of {before}"
-        found[name] = width * layer.inputs
+        made_again = geometry.gated and layer.leaf == "down_proj" and not row.dropout
+        if not made_again:
+            found[f"input of {layer.leaf}" if back else before] = width * layer.inputs
         found["low-rank products"] = found.get("low-rank products", 0) + width * block.ranks[layer.name]
         found["dropout"] = found.get("dropout", 0) + (layer.inputs if row.dropout else 0)
     return found

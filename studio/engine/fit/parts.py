@@ -59,6 +59,7 @@ class Setting:
     checkpointing: bool
     gpu: bool
     fast: bool
+    narrowed: bool = False
 
 
 def takes_fast_path(spec: TrainSpec, precisions: Iterable[str] = ()) -> bool:
@@ -69,7 +70,7 @@ def takes_fast_path(spec: TrainSpec, precisions: Iterable[str] = ()) -> bool:
 def parts(spec: TrainSpec, model: Model, count: Count, batch: Batch, setting: Setting) -> Parts:
     """All parts of a run's memory."""
     total, width = model.shapes.total, WIDTH[setting.dtype]
-    base = weights(model.shapes, spec.quantization, setting.dtype, on_cpu=not setting.gpu)
+    base = weights(model.shapes, spec.quantization, setting.dtype, on_cpu=not setting.gpu, narrowed=setting.narrowed)
     trains = trained(spec, count, base=total, base_width=width, optimizer=setting.optimizer)
     work = (_fast if setting.fast else _plain)(spec, model, batch, setting)
     return Parts(
@@ -116,7 +117,8 @@ def _fast(spec: TrainSpec, model: Model, batch: Batch, setting: Setting) -> Work
     row = row_of(spec, context=batch.longest, rows=batch.rows)
     layers = [_fast_bytes(model.geometry, block, row, arithmetic, batch.tokens) for block in model.blocks]
     width = arithmetic.width
-    head = sum(fast_head(shapes.embedding.inputs, shapes.hidden, batch.tokens, batch.supervised, width).values())
+    sizes = (shapes.embedding.inputs, shapes.hidden, batch.tokens, batch.supervised, width)
+    head = sum(fast_head(*sizes, gpu=setting.gpu).values())
     if spec.method.kind == "full":
         head += shapes.embedding.inputs * shapes.hidden * FP32
     kept = batch.tokens * kept_input(model.geometry, arithmetic)

@@ -34,14 +34,19 @@ class Weights:
         return self.plain + self.quantised + self.constants
 
 
-def weights(shapes: Shapes, quantization: QuantizationSpec, dtype: str, *, on_cpu: bool) -> Weights:
+def weights(
+    shapes: Shapes, quantization: QuantizationSpec, dtype: str, *, on_cpu: bool, narrowed: bool = False
+) -> Weights:
     """Embeddings, the output head, norms and biases are not quantised.
 
-    dtype: of those, and of all where nothing is quantised.
+    dtype: of those, and of all where nothing is quantised. narrowed: matrices stay in the 16 bits of their
+    file.
     """
     width = WIDTH[dtype]
     if quantization.kind == "none":
-        return Weights(shapes.total * width)
+        halves = sum(prod(size) for size in shapes.weights.values() if len(size) == 2)
+        held = 2 if narrowed and shapes.stored_half else width
+        return Weights((shapes.total - halves) * width + halves * held)
     packed = [layer for layer in shapes.linear.values() if layer.name not in HEADS]
     sizes = [layer.inputs * layer.outputs for layer in packed]
     plain = (shapes.total - sum(sizes)) * width

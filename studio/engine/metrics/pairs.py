@@ -1,4 +1,7 @@
-"""How often the better of two answers scores higher, and by how much. Not here: who scores (studio.engine.judging)."""
+"""How often the better of two answers scores higher, and by how much.
+
+Not here: who scores (studio.engine.evaluation.judging).
+"""
 
 from __future__ import annotations
 

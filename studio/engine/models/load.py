@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedTokenizerFast
 
+from studio.engine.models.narrow import narrow, stored_half
 from studio.engine.models.quantize import quantization_config
 from studio.engine.models.resolve import identity
 from studio.errors import ModelError
@@ -57,11 +58,13 @@ def load_base(
     quantization: QuantizationSpec | None = None,
     labels: Sequence[str] | None = None,
     trained: bool = False,
+    narrowed: bool = False,
 ) -> Any:
     """The base with its weights in `dtype` (fp32, bf16, fp16), quantised if asked, on `device()`.
 
     labels: of a model that classifies instead of writing: its head, one output a label, starts at random. trained: the
-    folder holds a model that was trained whole, with its head.
+    folder holds a model that was trained whole, with its head. narrowed: fp32 whose matrices stay in the 16 bits of
+    their file, where it has them (studio.engine.models.narrow).
     Raises: ModelError: the weights cannot be loaded, with the library's own words, or lack a tensor.
     """
     kind: Any = AutoModelForCausalLM if labels is None else AutoModelForSequenceClassification
@@ -72,13 +75,16 @@ def load_base(
     if labels is not None:
         options |= {"id2label": dict(enumerate(labels)), "label2id": {name: at for at, name in enumerate(labels)}}
     options |= {"local_files_only": True, "use_safetensors": True, "trust_remote_code": False}
+    half = stored_half(folder) if narrowed else None
     try:
-        model, found = kind.from_pretrained(folder, dtype=DTYPES[dtype], output_loading_info=True, **options)
+        model, found = kind.from_pretrained(folder, dtype=half or DTYPES[dtype], output_loading_info=True, **options)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         raise ModelError(f"The model in {folder} cannot be loaded: {_first_line(error)}") from error
     missing = sorted(found["missing_keys"])
     if missing and (trained or labels is None):  # transformers would start them at random
         raise ModelError(f"The weights in {folder} lack {len(missing)} tensors, such as {missing[0]}. Get them again.")
+    if half is not None:
+        narrow(model)
     if labels is None:
         _read_whole(model.get_output_embeddings())
     return model

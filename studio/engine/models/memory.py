@@ -1,13 +1,19 @@
 """How much memory weights need, read from file headers, against what is free. Without loading anything."""
 
+import ctypes
 import json
 import struct
+import sys
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import torch
 
+_MMAP_THRESHOLD = -3
+"""M_MMAP_THRESHOLD of glibc's malloc.h."""
+_OWN_PAGES = 1024**2
+"""Bytes. With a quarter of it training took a sixth longer, in as much memory."""
 MARGIN = 1.4
 """Weights times this must fit: activations, the key-value cache and the loader's own buffers come on top."""
 
@@ -48,6 +54,20 @@ def held_gib() -> float:
     if torch.cuda.is_available():
         return torch.cuda.memory_allocated(0) / 1024**3
     return psutil.Process().memory_info().rss / 1024**3
+
+
+def keep_heap_small() -> None:
+    """Give back what loading left in glibc's heap, and let large tensors have pages of their own from now on.
+
+    Left alone, the heap grows with the largest tensor that was ever freed, and keeps what lies below one that is in
+    use: training held a tenth more. Elsewhere than on glibc nothing is done.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim"):
+        libc.mallopt(_MMAP_THRESHOLD, _OWN_PAGES)
+        libc.malloc_trim(0)
 
 
 def forget_peak() -> None:

@@ -95,6 +95,12 @@ def identity(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def stored_dtypes(folder: Path) -> frozenset[str]:
+    """The types of a folder's tensors, in safetensors' words: BF16, F32 and the like. Raises: ModelError: damaged."""
+    headers = [_header(path)[0] for path in weight_files(folder)]
+    return frozenset(value["dtype"] for header in headers for key, value in header.items() if key != "__metadata__")
+
+
 def weight_files(folder: Path) -> list[Path]:
     """The safetensors files that hold the weights, whether they exist or not, in the order of their names.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from studio.data.example import Example, Message
-from studio.engine.judging import rewards, texts
+from studio.engine.evaluation.judging import rewards, texts
 from studio.engine.models.load import check_base, load_base, load_tokenizer, recorded, template_of
 from studio.engine.models.resolve import resolve
 from studio.engine.trained import with_adapter

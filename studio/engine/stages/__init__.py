@@ -12,11 +12,12 @@ from importlib import import_module
 from typing import Any
 
 from studio.data.labels import labels_of
-from studio.engine import classifying, pairs, preferring, rewarding, rows
-from studio.engine.labelled import labelled
+from studio.engine.evaluation import classifying, preferring, rewarding
 from studio.engine.methods import Tuning
-from studio.engine.prompts import prompts
-from studio.engine.rows import Rows
+from studio.engine.rows import conversations, pairs
+from studio.engine.rows.conversations import Rows
+from studio.engine.rows.labelled import labelled
+from studio.engine.rows.prompts import prompts
 from studio.engine.stages.setup import Setup
 
 __all__ = ["STAGES", "Setup", "Stage"]
@@ -35,16 +36,16 @@ def _config(name: str, module: str = "trl") -> Callable[[], type]:
 class Stage:
     """How a stage is worked.
 
-    trainer: Setup -> a transformers trainer, ready to train. rows: makes the tokenised rows, called as rows.prepare is.
-    labels: (TrainSpec) -> the classes that the model's head names, where it has a head instead of writing text; a
-    reward model has one. method: (TrainSpec, Tuning) -> the method as the stage wants it. examine: (trainer, Rows) ->
-    scores by split, asked before the first step and of the outcome. config: gives the class of the trainer's
-    arguments.
+    trainer: Setup -> a transformers trainer, ready to train. rows: makes the tokenised rows, called as
+    conversations.prepare is. labels: (TrainSpec) -> the classes that the model's head names, where it has a head
+    instead of writing text; a reward model has one. method: (TrainSpec, Tuning) -> the method as the stage wants it.
+    examine: (trainer, Rows) -> scores by split, asked before the first step and of the outcome. config: gives the
+    class of the trainer's arguments.
     """
 
     trainer: Callable[[Setup], Any]
     config: Callable[[], type]
-    rows: Callable[..., Rows | None] = rows.prepare
+    rows: Callable[..., Rows | None] = conversations.prepare
     labels: Callable[[Any], tuple[str, ...]] | None = None
     method: Callable[[Any, Tuning], Tuning] = lambda spec, method: method
     examine: Callable[[Any, Rows], Mapping[str, Mapping[str, float]]] | None = None

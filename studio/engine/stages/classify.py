@@ -1,6 +1,6 @@
 """Sequence classification over transformers' Trainer: a head on a text's last token learns to name its label.
 
-Not here: the rows (studio.engine.labelled), and what a trained one says (studio.engine.classifying).
+Not here: the rows (studio.engine.rows.labelled), and what a trained one says (studio.engine.evaluation.classifying).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from transformers import Trainer, TrainingArguments
 from transformers.pytorch_utils import Conv1D
 
-from studio.engine.classifying import pad_token, padded
+from studio.engine.evaluation.classifying import pad_token, padded
 from studio.engine.methods import Context, Tuning
 from studio.engine.methods.lora import HEAD
 from studio.engine.methods.tuning import trainable

@@ -1,6 +1,6 @@
 """What trl's trainers without a reference (ORPO, CPO) need to take rows that are tokens already.
 
-Not here: the objectives (orpo, cpo), and the rows (studio.engine.pairs).
+Not here: the objectives (orpo, cpo), and the rows (studio.engine.rows.pairs).
 """
 
 from __future__ import annotations

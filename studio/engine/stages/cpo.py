@@ -1,6 +1,6 @@
 """Contrastive preference optimisation and SimPO over trl's CPOTrainer, with rows that are tokens already.
 
-Not here: the rows (studio.engine.pairs).
+Not here: the rows (studio.engine.rows.pairs).
 """
 
 from __future__ import annotations

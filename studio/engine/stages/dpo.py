@@ -1,7 +1,7 @@
 """Direct preference optimisation and its kin over trl's DPOTrainer, with rows that are tokens already.
 
 Dropout is off, so that the model and its reference differ by what was learned only. Not here: the rows
-(studio.engine.pairs) and the reference (reference).
+(studio.engine.rows.pairs) and the reference (reference).
 """
 
 from __future__ import annotations

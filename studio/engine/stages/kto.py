@@ -1,6 +1,6 @@
 """Kahneman-Tversky optimisation over trl's KTOTrainer, with rows that are tokens already.
 
-Not here: the rows (studio.engine.pairs) and the reference (reference).
+Not here: the rows (studio.engine.rows.pairs) and the reference (reference).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """GRPO and RLOO over trl's trainers: the model answers prompts, and answers that score above others become likelier.
 
-Prompts come as token ids of ours, so what is trained is what is served. Not here: the rows (studio.engine.prompts) and
-the scores (studio.engine.rewards).
+Prompts come as token ids of ours, so what is trained is what is served. Not here: the rows
+(studio.engine.rows.prompts) and the scores (studio.engine.rewards).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Odds-ratio preference optimisation over trl's ORPOTrainer, with rows that are tokens already.
 
-Not here: the rows (studio.engine.pairs).
+Not here: the rows (studio.engine.rows.pairs).
 """
 
 from __future__ import annotations

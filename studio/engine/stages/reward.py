@@ -1,6 +1,6 @@
 """A reward model over trl's RewardTrainer, with rows that are tokens already: one score on the last token.
 
-Not here: the rows (studio.engine.pairs), and what a finished reward model says (studio.engine.metrics.pairs).
+Not here: the rows (studio.engine.rows.pairs), and what a finished reward model says (studio.engine.metrics.pairs).
 """
 
 from __future__ import annotations

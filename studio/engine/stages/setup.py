@@ -12,7 +12,7 @@ import torch
 from studio.engine.methods import Tuning
 from studio.engine.methods.tuning import put_state
 from studio.engine.rewards import Judge
-from studio.engine.rows import Rows
+from studio.engine.rows.conversations import Rows
 from studio.events import Emit
 from studio.hardware import Choice
 from studio.specs import TrainSpec

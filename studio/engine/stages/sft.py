@@ -1,6 +1,6 @@
 """Supervised fine-tuning and continued pre-training over trl's SFTTrainer, with rows that are masked already.
 
-Not here: the story around it (studio.engine.train), and how the rows were made (studio.engine.rows).
+Not here: the story around it (studio.engine.train), and how the rows were made (studio.engine.rows.conversations).
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from studio.engine.fast.documents import Document
 from studio.engine.fast.path import NotProven, Path, open_path
 from studio.engine.fast.rules import ruled_out
 from studio.engine.fast.trainer import FastTrainer
-from studio.engine.rows import TASKS
+from studio.engine.models.narrow import widen
+from studio.engine.rows.conversations import TASKS
 from studio.engine.stages.setup import Setup, arguments, train_in_fp32, tuned
 from studio.specs import ability
 
@@ -31,6 +32,8 @@ def sft_trainer(setup: Setup) -> SFTTrainer:
     stage, data = setup.spec.stage, setup.spec.data
     train_in_fp32(setup.model)  # as it will be when it trains
     path, why_not = fast_path(setup)
+    if path is None:
+        widen(setup.model)
     own = {
         "neftune_noise_alpha": stage.neftune_noise_alpha,
         "label_smoothing_factor": stage.label_smoothing,
@@ -57,7 +60,7 @@ def sft_trainer(setup: Setup) -> SFTTrainer:
         trainer.data_collator = _WithTasks(trainer.data_collator)
     train_in_fp32(trainer.model)
     if path:
-        trainer.take(path, setup.emit, data.max_length)
+        trainer.take(path, setup.emit)
     trainer.why_not_fast = why_not
     return trainer
 

@@ -7,7 +7,7 @@ import threading
 from typing import IO
 
 from studio.errors import JobError
-from studio.hardware import detect, thread_environment
+from studio.hardware import SPINS, detect, thread_environment
 from studio.home import CHECKOUT, home
 from studio.jobs.folder import JobFolder
 
@@ -24,7 +24,7 @@ def start(folder: JobFolder) -> None:
     if _computes(folder) and _spare.take(folder):
         return
     with folder.log.open("ab") as log:
-        detach("studio.jobs.worker", str(folder.path), log=log)
+        detach("studio.jobs.worker", str(folder.path), log=log, spins=SPINS)
 
 
 def warm() -> None:
@@ -52,13 +52,13 @@ class _Spare:
         with self._lock:
             if self._tell(b"\n") or detect().memory_gib < SPARE_GIB:
                 return
-            self._environment = environment()
-            self._process = detach("studio.jobs.spare", log=subprocess.DEVNULL, stdin=subprocess.PIPE)
+            self._environment = environment(spins=SPINS)
+            self._process = detach("studio.jobs.spare", log=subprocess.DEVNULL, stdin=subprocess.PIPE, spins=SPINS)
 
     def take(self, folder: JobFolder) -> bool:
         """Hand the job over. Returns: whether there was a process that reads this."""
         with self._lock:
-            taken = self._environment == environment() and self._tell(os.fsencode(folder.path) + b"\n")
+            taken = self._environment == environment(spins=SPINS) and self._tell(os.fsencode(folder.path) + b"\n")
             self._leave()
             return taken
 
@@ -84,16 +84,16 @@ _spare = _Spare()
 
 
 def detach(
-    module: str, *arguments: str, log: IO[bytes] | int, stdin: int = subprocess.DEVNULL
+    module: str, *arguments: str, log: IO[bytes] | int, stdin: int = subprocess.DEVNULL, spins: int = 0
 ) -> subprocess.Popen[bytes]:
-    """Run a module in a process that outlives us: own session, no pipes, no secrets.
+    """Run a module in a process that outlives us: own session, no pipes, no secrets. spins: of its waiting threads.
 
     Raises: OSError, ValueError: it cannot be started.
     """
     process = subprocess.Popen(
         [sys.executable, "-m", module, *arguments],
         cwd=CHECKOUT,
-        env=environment(),
+        env=environment(spins=spins),
         stdin=stdin,
         stdout=log,  # never PIPE: one that nobody drains stops the training after 64 kB
         stderr=subprocess.STDOUT,
@@ -104,14 +104,14 @@ def detach(
     return process
 
 
-def environment() -> dict[str, str]:
+def environment(*, spins: int = 0) -> dict[str, str]:
     """Of a process that computes: ours, with the home made explicit and without what looks like a secret.
 
-    HF_TOKEN alone is passed, for the hub.
+    HF_TOKEN alone is passed, for the hub. spins: as thread_environment has them.
     """
     kept = {
         name: value
         for name, value in os.environ.items()
         if name == "HF_TOKEN" or not any(mark in name.upper() for mark in SECRET_MARKS)
     }
-    return kept | thread_environment() | {"STUDIO_HOME": str(home().path), "PYTHONUNBUFFERED": "1"}
+    return kept | thread_environment(spins=spins) | {"STUDIO_HOME": str(home().path), "PYTHONUNBUFFERED": "1"}

@@ -1,7 +1,7 @@
 """The Evaluate tab: the adapter beside its base, on rows that it did not learn from.
 
 Start makes a job; everything else reads that job's folder, so that earlier evaluations open the same way. Not here:
-measuring (studio.engine.evaluate).
+measuring (studio.engine.evaluation.answers).
 """
 
 from __future__ import annotations

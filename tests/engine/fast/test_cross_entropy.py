@@ -10,7 +10,8 @@ from studio.engine.fast.cross_entropy import cross_entropy
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
-    monkeypatch.setattr(module, "CHUNK", 4)
+    monkeypatch.setattr(module, "CHUNK", {"cpu": 4})
+    monkeypatch.setattr(module, "BLOCK", 3)
 
 
 def sides(count=10, bias=False):
@@ -46,3 +47,12 @@ def test_a_frozen_head_gets_no_gradient_and_nothing_learned_costs_nothing():
     found.loss.backward()
     assert hidden.grad is not None and weight.grad is None
     assert float(cross_entropy(hidden[:0], weight.detach(), None, targets[:0]).loss) == 0.0
+
+
+def test_a_weight_held_in_fewer_bits_is_multiplied_in_the_bits_of_the_hidden_states():
+    hidden, weight, _, targets = sides()
+    held = weight.detach().bfloat16()
+    wanted = reference(hidden @ held.float().t(), targets, reduction="sum")
+    found = cross_entropy(hidden, held, None, targets)
+    torch.testing.assert_close(found.loss, wanted)
+    torch.testing.assert_close(torch.autograd.grad(found.loss, hidden), torch.autograd.grad(wanted, hidden))

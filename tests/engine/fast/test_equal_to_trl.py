@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from tests.engine.fast.conftest import spec_of
 
@@ -34,6 +35,17 @@ def test_every_gradient_equals_that_of_trl(family, tiny, mixed_lengths, run, tmp
     assert ours.losses == pytest.approx(theirs.losses, rel=1e-6)
     # before the first step B is zero, and so is the gradient of A
     assert all(off_by(*pair) < 1e-5 for pair in zip(ours.gradients[1:], theirs.gradients[1:], strict=True))
+
+
+@pytest.mark.parametrize("changes", [{}, {"dora": True}])  # weights stay in 16 bits, or do not
+def test_weights_that_stay_in_the_16_bits_of_their_file_change_nothing(changes, tiny, mixed_lengths, run, tmp_path):
+    shutil.copytree(tiny("llama"), tmp_path / "half")
+    AutoModelForCausalLM.from_pretrained(tiny("llama"), dtype=torch.bfloat16).save_pretrained(tmp_path / "half")
+    spec = spec_of(tmp_path / "half", mixed_lengths, method={"kind": "lora", "rank": 4, **changes})
+    ours, theirs = run(spec), run(spec, fast=False)
+    assert ours.plan.path == "fast" and theirs.plan.path == "trl"
+    assert ours.losses == pytest.approx(theirs.losses, rel=1e-6)
+    assert all(off_by(*pair) < 1e-4 for pair in zip(ours.gradients[1:], theirs.gradients[1:], strict=True))
 
 
 @pytest.mark.parametrize("kind", ["full", "freeze", "bitfit", "ln_tuning", "ia3", "loha", "vera"])

@@ -8,7 +8,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from studio.engine.fast.layers import ROTARY, _Rotated, fuse_layers, rotating
-from studio.engine.fast.lora import can_fuse, fuse
+from studio.engine.fast.lora import Fused, can_fuse
 
 
 def loaded(folder, dtype=torch.float32):
@@ -41,6 +41,35 @@ def test_layers_give_what_they_gave_forward_and_backward(family, names, tiny):
             torch.testing.assert_close(
                 with_gradient(other, x), with_gradient(one, x), msg=lambda text, n=name: n + text
             )
+
+
+def test_a_norm_with_a_weight_of_nothing_is_left_alone(tiny):
+    model = loaded(tiny())
+    model.model.norm.weight[3] = 0  # its input could not be found again from its output
+    assert "LlamaRMSNorm" not in fuse_layers(model)
+
+
+def test_the_product_of_a_gated_mlp_is_not_kept(tiny):
+    model = adapted(tiny())
+    kept = {}
+    for fused in (False, True):
+        for layer in model.modules():
+            if fused and can_fuse(layer, torch.float32):
+                layer.forward = Fused(layer, torch.float32)
+        if fused:
+            fuse_layers(model.get_base_model())
+        mlp, seen = model.get_base_model().model.layers[0].mlp, {}
+        x = torch.randn(3, mlp.gate_proj.in_features, requires_grad=True)
+
+        def see(tensor, seen=seen):
+            seen[tensor.data_ptr()] = tuple(tensor.shape)
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(see, lambda tensor: tensor):
+            out = mlp(x)
+        assert out.requires_grad
+        kept[fused] = sum(shape == (3, mlp.gate_proj.out_features) for shape in seen.values())
+    assert kept == {False: 4, True: 2}  # gate, silu(gate), up and the product; gate and up
 
 
 def test_a_norm_that_trains_is_left_alone(tiny):
@@ -83,7 +112,7 @@ def test_a_lora_layer_gives_what_peft_gives(family, tiny):
     layers = [module for module in fused.modules() if can_fuse(module, torch.float32)]
     assert layers
     for layer in layers:
-        fuse(layer, torch.float32)
+        layer.forward = Fused(layer, torch.float32)
     ids = torch.arange(20)[None]
     wanted, found = (model(input_ids=ids, labels=ids).loss for model in (usual, fused))
     torch.testing.assert_close(found, wanted)
@@ -101,7 +130,7 @@ def test_a_switched_off_adapter_is_off(tiny):
         wanted = model(input_ids=ids).logits
     for layer in model.modules():
         if can_fuse(layer, torch.float32):
-            fuse(layer, torch.float32)
+            layer.forward = Fused(layer, torch.float32)
     with model.disable_adapter():
         torch.testing.assert_close(model(input_ids=ids).logits, wanted)
 

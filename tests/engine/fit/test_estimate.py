@@ -39,10 +39,10 @@ def test_a_quantised_base_is_smaller_though_its_file_stays_in_view(studio_home):
 
 def test_what_does_not_fit_comes_with_a_change_after_which_it_does(studio_home):
     most = 4 * GIB
-    found = fit(most, training={"batch_size": 32, "accumulation": 2})
+    found = fit(most, fast=False, training={"batch_size": 32, "accumulation": 2})
     assert found.verdict == "does not fit"
     changed = {path.partition(".")[2]: value for path, value in found.change.fields.items()}
-    again = fit(most, training={"batch_size": 32, "accumulation": 2, **changed})
+    again = fit(most, fast=False, training={"batch_size": 32, "accumulation": 2, **changed})
     assert again.verdict == "fits"
     assert again.needed == found.change.needed
     assert "Set training." in str(found.change)

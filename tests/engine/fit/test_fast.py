@@ -18,18 +18,23 @@ def kept(shapes, row=ALONE, arithmetic=BF16, **method):
 
 def test_every_tensor_of_a_layer_is_kept_once_in_bf16(shapes):
     found = kept(shapes)
-    assert found["norms"] == 2 * (2 * 64 + 4)
+    assert found["norms"] == 2 * 4  # their outputs are the inputs below
     assert found["attention"] == 2 * (64 + 32 + 32 + 64) + 4 * 4
     assert found["mlp"] == 2 * 2 * 128
     assert found["input of attention"] == found["input of mlp"] == found["input of o_proj"] == 2 * 64
-    assert found["input of down_proj"] == 2 * 128
+    assert "input of down_proj" not in found  # made again
     assert found["low-rank products"] == 7 * 2 * 4
-    assert sum(found.values()) == 264 + 400 + 512 + 3 * 128 + 256 + 56
+    assert sum(found.values()) == 8 + 400 + 512 + 3 * 128 + 56
 
 
-def test_an_input_that_nothing_adapted_reads_is_not_kept(shapes):
+def test_an_input_that_nothing_adapted_reads_is_kept_by_its_norm_alone(shapes):
     whole, attention = kept(shapes), kept(shapes, target_modules=["attention"])
-    assert sum(whole.values()) - sum(attention.values()) == 2 * 64 + 2 * 128 + 3 * 2 * 4
+    assert sum(whole.values()) - sum(attention.values()) == 3 * 2 * 4
+
+
+def test_with_dropout_the_product_of_the_mlp_is_kept(shapes):
+    found = kept(shapes, Row(context=32, masked=False, dropout=True))
+    assert found["input of down_proj"] == 2 * 128 and found["dropout"] == 5 * 64 + 64 + 128
 
 
 def test_what_is_not_fused_keeps_what_trl_keeps_but_for_the_mask(shapes):
@@ -47,14 +52,17 @@ def test_a_pass_takes_the_rows_of_a_step_as_far_as_they_fit():
         spec = parse(TrainSpec, {"data": {"max_length": length}, "training": training})
         return largest_pass(spec, None, gpu=gpu).tokens
 
-    assert tokens(4, 2, 128) == 1024
-    assert tokens(4, 8, 128) == 2048
-    assert tokens(8, 2, 512) == 4096
+    assert tokens(1, 2, 128) == 256
+    assert tokens(4, 8, 128) == 512
+    assert tokens(1, 2, 1024) == 1024  # a single row
     assert tokens(8, 2, 512, gpu=True) == 8192
 
 
 def test_several_passes_of_a_step_are_told():
-    one, two = (parse(TrainSpec, {"training": {"batch_size": size, "accumulation": 2}}) for size in (2, 8))
+    data = {"max_length": 128}
+    one, two = (
+        parse(TrainSpec, {"data": data, "training": {"batch_size": size, "accumulation": 2}}) for size in (2, 8)
+    )
     assert not largest_pass(one, None, gpu=False).several
     assert largest_pass(two, None, gpu=False).several
 
@@ -67,7 +75,7 @@ def test_factors_are_copied_in_bf16(shapes):
 def test_logits_are_there_for_a_chunk_of_supervised_positions_alone():
     few, many = fast_head(1000, 64, 4096, 100, 2), fast_head(1000, 64, 4096, 4096, 2)
     assert few["logits of a chunk in fp32"] == 4 * 100 * 1000
-    assert many["logits of a chunk in fp32"] == 4 * 256 * 1000
+    assert many["logits of a chunk in fp32"] == 4 * 128 * 1000
     assert many["hidden states at supervised positions"] == 2 * 4096 * 64
 
 

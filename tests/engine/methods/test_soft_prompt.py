@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 from studio.data import registry
 from studio.engine.methods import tuning
 from studio.engine.methods.soft_prompt import answer_as
-from studio.engine.rows import TASKS, prepare
+from studio.engine.rows.conversations import TASKS, prepare
 from studio.engine.stages.sft import _WithTasks
 from studio.errors import SpecError
 from studio.events import Sample, Step

@@ -12,7 +12,7 @@ from transformers import AutoModelForSequenceClassification, GPT2Config, GPT2For
 from studio import presets
 from studio.data import registry
 from studio.engine.callbacks import complete_checkpoints
-from studio.engine.classifying import padded, probabilities
+from studio.engine.evaluation.classifying import padded, probabilities
 from studio.engine.methods import Context, tuning
 from studio.engine.models.load import load_base, load_tokenizer, recorded
 from studio.engine.stages import STAGES

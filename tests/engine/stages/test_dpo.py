@@ -21,7 +21,7 @@ def trainer(tiny, tmp_path_factory):
     from studio import hardware
     from studio.engine.methods import Context, tuning
     from studio.engine.models.load import load_tokenizer
-    from studio.engine.rows import Rows
+    from studio.engine.rows.conversations import Rows
     from studio.engine.stages import STAGES, Setup
 
     spec = preferring(tiny(), "dpo", stage={"kind": "dpo", "label_smoothing": 0.1})

@@ -7,7 +7,7 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForSequenceClassification
 
-from studio.engine.evaluate import evaluate
+from studio.engine.evaluation.answers import evaluate
 from studio.engine.metrics.pairs import scores
 from studio.engine.models.load import load_tokenizer
 from studio.engine.rewards.judge import Judge, judged

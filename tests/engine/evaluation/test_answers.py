@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from studio.engine.evaluate import evaluate
+from studio.engine.evaluation.answers import evaluate
 from studio.events import Measured, Note, Phase
 from studio.specs import EvaluateSpec, FullMethod, PromptTuningMethod
 from tests.engine.test_train import Run, spec

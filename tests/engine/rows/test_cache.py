@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from studio.data import registry
-from studio.engine import row_cache
+from studio.engine.rows import cache
 from studio.home import home
 from studio.specs import TrainSpec, parse
 from studio.templates import TextTokenizer, load
@@ -39,10 +39,10 @@ def entries():
 
 
 def test_what_was_kept_is_found_again_with_its_facts(place, empty):
-    row_cache.keep("one", place(), {"counts": 3})
-    assert row_cache.fetch("one", empty) == {"counts": 3}
+    cache.keep("one", place(), {"counts": 3})
+    assert cache.fetch("one", empty) == {"counts": 3}
     assert {path.name: path.read_text() for path in empty.iterdir()} == {"train.arrow": "train", "held.arrow": "held"}
-    assert row_cache.fetch("two", empty) is None
+    assert cache.fetch("two", empty) is None
 
 
 @pytest.mark.parametrize(
@@ -59,38 +59,38 @@ def test_what_was_kept_is_found_again_with_its_facts(place, empty):
     ids=["shorter", "one byte", "file gone", "torn manifest", "other manifest", "no facts", "no manifest"],
 )
 def test_a_damaged_entry_is_thrown_away_and_made_anew(place, empty, damage):
-    row_cache.keep("one", place(), {"counts": 3})
+    cache.keep("one", place(), {"counts": 3})
     damage(home().cache / "rows" / "one")
-    assert row_cache.fetch("one", empty) is None and not list(empty.iterdir())
-    row_cache.keep("one", place("second"), {"counts": 4})
-    assert row_cache.fetch("one", empty) == {"counts": 4}
+    assert cache.fetch("one", empty) is None and not list(empty.iterdir())
+    cache.keep("one", place("second"), {"counts": 4})
+    assert cache.fetch("one", empty) == {"counts": 4}
     assert entries() == ["one"]
 
 
 def test_of_two_runs_at_once_one_keeps_its_rows_and_none_is_disturbed(place, empty):
     first, second = place("first"), place("second")
-    row_cache.keep("one", first, {"by": 1})
-    row_cache.keep("one", second, {"by": 2})
-    assert row_cache.fetch("one", empty) == {"by": 1} and entries() == ["one"]
+    cache.keep("one", first, {"by": 1})
+    cache.keep("one", second, {"by": 2})
+    assert cache.fetch("one", empty) == {"by": 1} and entries() == ["one"]
     assert (second / "train.arrow").read_text() == "train"
 
 
 def test_entries_that_were_not_used_for_longest_go_when_there_is_no_room(place, empty):
     for age, name in ((300, "old"), (200, "used"), (100, "new")):
-        row_cache.keep(name, place(name), {})
+        cache.keep(name, place(name), {})
         path = home().cache / "rows" / name / "manifest.json"
         os.utime(path, (path.stat().st_atime, path.stat().st_mtime - age))
-    assert row_cache.fetch("used", empty) == {}
+    assert cache.fetch("used", empty) == {}
     size = sum(path.stat().st_size for path in (home().cache / "rows" / "new").iterdir())
-    row_cache.keep("newest", place("newest"), {}, most_bytes=2 * size + 1)
+    cache.keep("newest", place("newest"), {}, most_bytes=2 * size + 1)
     assert entries() == ["newest", "used"]
     # whoever took its files still has them
-    row_cache.keep("last", place("last"), {}, most_bytes=size)
+    cache.keep("last", place("last"), {}, most_bytes=size)
     assert entries() == ["last"] and (empty / "train.arrow").read_text() == "train"
 
 
 def test_rows_that_are_larger_than_all_entries_may_be_are_not_kept(place):
-    row_cache.keep("large", place(), {}, most_bytes=3)
+    cache.keep("large", place(), {}, most_bytes=3)
     assert entries() == []
 
 
@@ -100,7 +100,7 @@ def test_what_a_crashed_run_left_goes_after_a_day(place):
     for name, age in ((".crashed", 2 * 24 * 3600), (".writing", 60)):
         (folder / name).mkdir()
         os.utime(folder / name, (0, (folder / name).stat().st_mtime - age))
-    row_cache.keep("one", place(), {})
+    cache.keep("one", place(), {})
     assert entries() == [".writing", "one"]
 
 
@@ -120,11 +120,11 @@ def changed(spec, **data):
 
 def test_a_key_is_equal_as_long_as_the_rows_would_be(about):
     spec, tokenizer, template, datasets = about
-    key = row_cache.key(*about)
-    assert key == row_cache.key(spec, tokenizer, load("chatml"), [registry.get("a")])
+    key = cache.key(*about)
+    assert key == cache.key(spec, tokenizer, load("chatml"), [registry.get("a")])
     training = spec.training.model_copy(update={"learning_rate": 1.0})
-    assert key == row_cache.key(spec.model_copy(update={"training": training}), tokenizer, template, datasets)
-    assert key == row_cache.key(changed(spec, weights=(2.0,), repeat=True), tokenizer, template, datasets)
+    assert key == cache.key(spec.model_copy(update={"training": training}), tokenizer, template, datasets)
+    assert key == cache.key(changed(spec, weights=(2.0,), repeat=True), tokenizer, template, datasets)
 
 
 def test_a_key_differs_with_all_that_decides_about_the_rows(about, monkeypatch):
@@ -145,9 +145,9 @@ def test_a_key_differs_with_all_that_decides_about_the_rows(about, monkeypatch):
         (spec, tokenizer, template, [replace(datasets[0], sha256="0" * 64)]),
         (spec, tokenizer, template, [replace(datasets[0], columns={"prompt": "completion"})]),
     ]
-    keys = [row_cache.key(*each) for each in given]
-    monkeypatch.setattr(row_cache, "_code", lambda: "of another version")
-    keys.append(row_cache.key(*about))
+    keys = [cache.key(*each) for each in given]
+    monkeypatch.setattr(cache, "_code", lambda: "of another version")
+    keys.append(cache.key(*about))
     assert len(set(keys)) == len(keys)
 
 
@@ -156,8 +156,8 @@ def test_a_template_that_writes_the_date_has_a_key_for_each_day(about, monkeypat
     dated = replace(template, text="{{ strftime_now('%d') }}" + template.text)
 
     def on(day):
-        monkeypatch.setattr(row_cache, "date", type("Day", (), {"today": staticmethod(lambda: day)}))
-        return [row_cache.key(spec, tokenizer, each, datasets) for each in (template, dated)]
+        monkeypatch.setattr(cache, "date", type("Day", (), {"today": staticmethod(lambda: day)}))
+        return [cache.key(spec, tokenizer, each, datasets) for each in (template, dated)]
 
     (same, one), (same_again, other) = on("2026-01-01"), on("2026-01-02")
     assert same == same_again and one != other

@@ -1,6 +1,7 @@
 """Rows of prompts for the stages that learn from the model's own answers: token ids and what an answer is scored by.
 
-Not here: how answers are scored (studio.engine.rewards), and rows that hold answers to learn (studio.engine.rows).
+Not here: how answers are scored (studio.engine.rewards), and rows that hold answers to learn (conversations, beside
+this).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from datasets import Dataset
 
 from studio.data.example import Example
 from studio.data.selection import HELD, TRAINED, select
-from studio.engine.rows import Counts, Rows
+from studio.engine.rows.conversations import Counts, Rows
 from studio.errors import DataError, TemplateError
 from studio.events import Emit, Phase
 from studio.specs import TrainSpec
@@ -38,7 +39,7 @@ def prompts(
 
     A row has: prompt (its text), prompt_ids, reference (what the data answers; empty without), conversation (JSON of
     role and content). Prompts beyond data.max_length are left out: cut short, they would ask something else.
-    Raises: as studio.engine.rows.prepare. Returns: None if it was stopped.
+    Raises: as studio.engine.rows.conversations.prepare. Returns: None if it was stopped.
     """
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)

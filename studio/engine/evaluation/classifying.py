@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from studio.engine.metrics.classification import confusion, scores
-from studio.engine.rows import Rows
+from studio.engine.rows.conversations import Rows
 
 MOST_EXAMINED = 2000
 """Rows of each split that are looked at before and after a run; of more, so many at equal distances."""

@@ -2,7 +2,7 @@
 
 An entry is a folder under STUDIO_HOME/cache/rows, named by the hash of all that decides about the rows: the tokenizer,
 the template, the datasets and how they are read, the settings, and the code itself. A run takes its files as hard
-links, so nobody can take them away from it. Not here: how rows are made (studio.engine.rows).
+links, so nobody can take them away from it. Not here: how rows are made (studio.engine.rows.conversations).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _MANIFEST = "manifest.json"
 _SCRATCH = "."
 """How the names of folders begin that are not yet whole, or are on their way out."""
 _ABANDONED_S = 24 * 3600
-_CODE = ("data", "sandbox", "specs", "templates", "engine/rows.py", "engine/row_cache.py")
+_CODE = ("data", "sandbox", "specs", "templates", "engine/rows/conversations.py", "engine/rows/cache.py")
 """What of the studio decides how rows become tokens."""
 _LIBRARIES = ("jinja2", "tokenizers", "numpy", "pyarrow")
 _ORDER_ONLY = {"datasets", "weights", "repeat"}

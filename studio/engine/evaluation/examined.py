@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from studio.engine.rows import Rows
+from studio.engine.rows.conversations import Rows
 from studio.events import Emit, Measured, Note, Phase
 from studio.home import write_atomically
 

@@ -1,7 +1,7 @@
 """Rows of two answers to a prompt, and rows of one answer that is marked good or bad, as tokens.
 
 Written by the templates of ours, so that what is preferred is what will be said. Not here: rows of conversations to
-learn (studio.engine.rows), and what a trainer makes of a batch (studio.engine.stages).
+learn (studio.engine.rows.conversations), and what a trainer makes of a batch (studio.engine.stages).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from datasets import Dataset
 
 from studio.data.example import Example, Message
 from studio.data.selection import HELD, TESTED, TRAINED, Part, select
-from studio.engine.rows import Counts, Rows, mix
+from studio.engine.rows.conversations import Counts, Rows, mix
 from studio.errors import DataError, TemplateError
 from studio.events import Emit, Phase
 from studio.specs import DataSpec, TemplateSpec, TrainSpec
@@ -85,7 +85,7 @@ def prepare(
     """Read, split, tokenise, write out and mix the rows of a run of a stage that learns from preferences.
 
     Of two answers: prompt_ids, chosen_ids, rejected_ids. Of marked ones (kto): prompt_ids, completion_ids, label; two
-    answers are two such rows. Arguments, results and what is raised: as studio.engine.rows.prepare.
+    answers are two such rows. Arguments, results and what is raised: as studio.engine.rows.conversations.prepare.
     """
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)

@@ -8,8 +8,8 @@ import psutil
 import pytest
 
 from studio.data import registry
-from studio.engine import rows as rows_module
-from studio.engine.rows import IGNORED, examples_of, prepare
+from studio.engine.rows import conversations
+from studio.engine.rows.conversations import IGNORED, examples_of, prepare
 from studio.errors import DataError, TemplateError
 from studio.events import Note, Phase
 from studio.specs import TrainSpec, parse
@@ -153,7 +153,7 @@ def test_rows_are_made_again_where_one_took_too_long(added, tokenizer, tmp_path,
     loop = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
     text = "{% if messages[0].content == 'q3' %}" + loop + "{% endif %}" + load("chatml").text
     spec = parse(TrainSpec, {"data": {"datasets": [added("a", asked(9))]}})
-    monkeypatch.setattr(rows_module, "Encoder", partial(Encoder, processes=1, limits=Limits(0.5, 0.5)))
+    monkeypatch.setattr(conversations, "Encoder", partial(Encoder, processes=1, limits=Limits(0.5, 0.5)))
     told = []
     for place in ("first", "second"):
         rows = prepare(spec, tokenizer, Template("mine", text), told.append, place=tmp_path / place)

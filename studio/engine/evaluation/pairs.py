@@ -1,6 +1,6 @@
 """The story of a reward model's evaluation: what it says of both answers of each row, and what its untrained head said.
 
-Not here: models that write (studio.engine.evaluate), and the scores (studio.engine.metrics.pairs).
+Not here: models that write (studio.engine.evaluation.answers), and the scores (studio.engine.metrics.pairs).
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import NamedTuple
 from studio.data import registry
 from studio.data.example import Example
 from studio.data.learning import preference
-from studio.engine.judging import rewards, texts
+from studio.engine.evaluation.judging import rewards, texts
 from studio.engine.metrics.pairs import scores
-from studio.engine.rows import examples_of
+from studio.engine.rows.conversations import examples_of
 from studio.engine.trained import Trained, open_trained
 from studio.errors import DataError
 from studio.events import Emit, Measured, Note, Phase

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from studio.data.example import Example
-from studio.engine.classifying import pad_token, padded
-from studio.engine.pairs import answered, policy_of
+from studio.engine.evaluation.classifying import pad_token, padded
+from studio.engine.rows.pairs import answered, policy_of
 from studio.specs import TrainSpec
 from studio.templates import Template, TextTokenizer
 from studio.templates.packed import pack

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from studio.engine.rewarding import examine
-from studio.engine.rows import Rows
+from studio.engine.evaluation.rewarding import examine
+from studio.engine.rows.conversations import Rows
 
 
 class Drawing:

@@ -1,6 +1,6 @@
 """The story of a classifier's evaluation: the label of each row, how sure it was, and what the untrained head said.
 
-Not here: models that write (studio.engine.evaluate), and the scores (studio.engine.metrics.classification).
+Not here: models that write (studio.engine.evaluation.answers), and the scores (studio.engine.metrics.classification).
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 from studio.data import registry
 from studio.data.example import Example
 from studio.data.learning import classify
-from studio.engine.classifying import pad_token, probabilities
+from studio.engine.evaluation.classifying import pad_token, probabilities
 from studio.engine.held import ADAPTER, BASE
-from studio.engine.labelled import shortened, text_ids
 from studio.engine.metrics.classification import scores
 from studio.engine.models.load import recorded
-from studio.engine.rows import examples_of
+from studio.engine.rows.conversations import examples_of
+from studio.engine.rows.labelled import shortened, text_ids
 from studio.engine.trained import Trained, open_beside_base
 from studio.errors import DataError, ModelError
 from studio.events import Emit, Measured, Note, Phase

@@ -3,7 +3,7 @@
 Rows are read twice and written to disk as they are tokenised, so that memory does not grow with them. Those of an
 earlier run that would be the very same are used again. Not here: how a row is read and chosen (studio.data), how it is
 written and masked (studio.templates), which the page's preview and the audit call in just the same way, and the store
-of finished rows (studio.engine.row_cache).
+of finished rows (studio.engine.rows.cache).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from studio.data import registry
 from studio.data.example import Example
 from studio.data.mixing import mixed
 from studio.data.selection import HELD, TESTED, TRAINED, Part, select
-from studio.engine import row_cache
+from studio.engine.rows import cache
 from studio.errors import DataError, TemplateError
 from studio.events import Emit, Note, Phase
 from studio.specs import DataSpec, TrainSpec
@@ -146,14 +146,14 @@ def prepare(
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
     datasets = [registry.get(name) for name in spec.data.datasets]
-    key = row_cache.key(spec, tokenizer, template, datasets)
-    facts = row_cache.fetch(key, place)
+    key = cache.key(spec, tokenizer, template, datasets)
+    facts = cache.fetch(key, place)
     if facts is None:
         facts = _made(spec, tokenizer, template, emit, place, stopping)
         if facts is None:
             return None
         if facts.pop("lasting"):
-            row_cache.keep(key, place, facts)
+            cache.keep(key, place, facts)
     else:
         for dataset in datasets:
             registry.verify(dataset)

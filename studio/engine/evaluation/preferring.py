@@ -1,6 +1,6 @@
 """How well a model prefers the answers that it should, before a run and after it, by its trainer's own validation.
 
-Not here: what is compared on the way (the trainer itself), and finished runs (studio.engine.evaluate_pairs).
+Not here: what is compared on the way (the trainer itself), and finished runs (studio.engine.evaluation.pairs).
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from studio.engine.callbacks import figures
-from studio.engine.rows import Rows
+from studio.engine.rows.conversations import Rows
 
 
 def examine(trainer: Any, rows: Rows) -> dict[str, dict[str, float]]:

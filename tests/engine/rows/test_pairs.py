@@ -7,7 +7,7 @@ import pytest
 from studio.data import registry
 from studio.data.example import Message
 from studio.engine.models.load import load_tokenizer
-from studio.engine.pairs import prepare
+from studio.engine.rows.pairs import prepare
 from studio.errors import DataError
 from studio.events import Phase
 from studio.specs import TrainSpec, parse

@@ -18,7 +18,7 @@ from datasets import Dataset
 from studio.data.example import Example
 from studio.data.labels import labels_of
 from studio.data.selection import HELD, LEFT, TESTED, TRAINED, Part, select
-from studio.engine.rows import Counts, Rows, mix
+from studio.engine.rows.conversations import Counts, Rows, mix
 from studio.errors import DataError
 from studio.events import Emit, Phase
 from studio.specs import DataSpec, TrainSpec

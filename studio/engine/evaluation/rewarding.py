@@ -15,7 +15,7 @@ import torch
 from transformers import set_seed
 
 from studio.engine.callbacks import figures
-from studio.engine.rows import Rows
+from studio.engine.rows.conversations import Rows
 
 
 def examine(trainer: Any, rows: Rows) -> dict[str, dict[str, float]]:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from studio.engine.callbacks import complete_checkpoints
-from studio.engine.memory_errors import out_of_memory
+from studio.engine.limits.memory import out_of_memory
 from studio.errors import StudioError
 from studio.events import Emit, Note
 

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from studio.data import registry
-from studio.engine.labelled import labelled, shortened, text_ids
 from studio.engine.models.load import load_tokenizer
+from studio.engine.rows.labelled import labelled, shortened, text_ids
 from studio.errors import DataError
 from studio.events import Phase
 from studio.specs import DataSpec, TrainSpec, parse

@@ -15,11 +15,11 @@ from typing import Any
 from studio.data import registry
 from studio.data.example import Example, Message
 from studio.data.learning import sft
-from studio.engine.evaluate_labels import evaluate_labels
-from studio.engine.evaluate_pairs import evaluate_pairs
+from studio.engine.evaluation.labels import evaluate_labels
+from studio.engine.evaluation.pairs import evaluate_pairs
 from studio.engine.generate import BASE, Request, complete
 from studio.engine.metrics.likelihood import Likelihood, likelihoods, total
-from studio.engine.rows import examples_of
+from studio.engine.rows.conversations import examples_of
 from studio.engine.trained import ADAPTER, Trained, open_beside_base
 from studio.errors import DataError, TemplateError
 from studio.events import Emit, Measured, Note, Phase

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from studio.data import registry
-from studio.engine.evaluate import evaluate
-from studio.engine.evaluate_labels import _examples
+from studio.engine.evaluation.answers import evaluate
+from studio.engine.evaluation.labels import _examples
 from studio.engine.train import train
 from studio.errors import DataError
 from studio.events import Measured, Note, Phase

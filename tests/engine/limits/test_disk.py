@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from studio.engine import room
 from studio.engine.callbacks import complete_checkpoints
+from studio.engine.limits import disk as waiting
 from studio.events import Note, Phase, Step
 from tests.engine.test_train import Run, spec
 
@@ -20,7 +20,7 @@ def disk(monkeypatch):
         state.asked += 1
         return SimpleNamespace(free=state.free[min(state.asked, len(state.free)) - 1])
 
-    monkeypatch.setattr(room, "shutil", SimpleNamespace(disk_usage=usage))
+    monkeypatch.setattr(waiting, "shutil", SimpleNamespace(disk_usage=usage))
     return state
 
 
@@ -34,7 +34,7 @@ def saved(run):
 
 
 def test_a_run_waits_and_goes_on_with_every_checkpoint(tiny, dataset, run, disk, monkeypatch):
-    monkeypatch.setattr(room.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(waiting.time, "sleep", lambda seconds: None)
     disk.free = [10**12, 1000, 1000, 1000, 1000, 10**12]
     assert run(spec(tiny(), dataset, evaluation={"prompts": []})) is not None
     assert saved(run) == [2, 4, 6]
@@ -54,6 +54,6 @@ def test_the_need_is_told_from_the_newest_checkpoint(tmp_path, tiny):
     import torch
 
     model = torch.nn.Linear(1000, 1000)
-    watch = room.Room(tmp_path / "none", lambda: False, print)
-    assert watch._needed(model) == room.SPARE + 3 * 4 * (1000 * 1000 + 1000)
+    watch = waiting.Room(tmp_path / "none", lambda: False, print)
+    assert watch._needed(model) == waiting.SPARE + 3 * 4 * (1000 * 1000 + 1000)
     assert watch._free() == pytest.approx(shutil.disk_usage(tmp_path).free, rel=0.1)

@@ -1,0 +1,109 @@
+"""Weights that are held smaller than they are multiplied: in the 16 bits of their file, or quantised to 4.
+
+A CPU that multiplies fp32 faster than bf16 wants fp32 for products; held so, weights that were published in bf16 take
+twice the memory for the same numbers. Here they stay as their file has them, mapped, and each is widened for a product
+and dropped after it. Not here: for which runs (studio.engine.fast.rules), and quantising (quantize).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from torch.nn import Embedding, Linear
+from torch.nn.functional import embedding, linear
+
+from studio.engine.models.resolve import stored_dtypes
+
+_HALVES = {"BF16": torch.bfloat16, "F16": torch.float16}
+_ROOM = 0.5
+"""Of the memory that is free, what `unpacked` may take."""
+
+
+def stored_half(folder: Path) -> torch.dtype | None:
+    """The one 16-bit type of all weights in a folder; None where there are others."""
+    found = stored_dtypes(folder)
+    return _HALVES.get(next(iter(found))) if len(found) == 1 else None
+
+
+def narrow(model: Any) -> None:
+    """Make a model that was loaded in 16 bits compute in fp32, with linear layers and embeddings as they are."""
+    for module in model.modules():
+        held = type(module) in (Linear, Embedding)
+        if held:
+            module.forward = partial(_multiplied if type(module) is Linear else _looked_up, module)
+        for name, parameter in module.named_parameters(recurse=False):
+            if not held or name != "weight":
+                parameter.data = parameter.data.float()
+
+
+def is_narrow(layer: Any) -> bool:
+    """Whether a layer holds less than it computes in."""
+    forward = getattr(layer, "forward", None)
+    return isinstance(forward, partial) and forward.func in (_multiplied, _looked_up)
+
+
+def widen(model: Any) -> None:
+    """Make a narrow model a plain fp32 one, whatever was put around its layers; any other stays as it is."""
+    for module in model.modules():
+        if is_narrow(module):
+            del module.forward
+            module.weight.data = module.weight.data.float()
+
+
+def wide_weight(layer: Any, dtype: torch.dtype, room: Callable[..., torch.Tensor] = torch.empty_like) -> torch.Tensor:
+    """A linear layer's weight, (out, in), as it is multiplied. room: (weight, dtype=) -> where to put it."""
+    if (unpacked := layer.__dict__.get(_UNPACKED)) is not None:
+        return unpacked
+    if _is_4_bit(layer):
+        from bitsandbytes.functional import dequantize_4bit
+
+        return dequantize_4bit(layer.weight.data, layer.weight.quant_state).to(dtype)
+    weight = layer.weight.detach()
+    return weight if weight.dtype == dtype else room(weight, dtype=dtype).copy_(weight)
+
+
+@contextmanager
+def unpacked(model: Any) -> Iterator[None]:
+    """Hold all weights as they are multiplied, for a while in which each is needed for every single token.
+
+    On a CPU only, where unpacking takes longer than such a product, and only where memory is free for it.
+    """
+    layers = [each for each in model.modules() if (is_narrow(each) and type(each) is Linear) or _is_4_bit(each)]
+    needed = 4 * sum(each.in_features * each.out_features for each in layers)
+    if not layers or layers[0].weight.is_cuda or needed > _ROOM * psutil.virtual_memory().available:
+        yield
+        return
+    before = {layer: layer.__dict__.get("forward") for layer in layers}
+    try:
+        for layer in layers:
+            layer.__dict__[_UNPACKED] = wide_weight(layer, getattr(layer, "compute_dtype", None) or torch.float32)
+            layer.forward = partial(_multiplied, layer)
+        yield
+    finally:
+        for layer, forward in before.items():
+            layer.__dict__.pop(_UNPACKED, None)
+            layer.__dict__.pop("forward", None)
+            if forward is not None:
+                layer.forward = forward
+
+
+_UNPACKED = "unpacked_weight"
+
+
+def _is_4_bit(layer: Any) -> bool:
+    return type(layer).__name__ == "Linear4bit" and hasattr(layer, "compute_dtype")
+
+
+def _multiplied(layer: Any, x: torch.Tensor) -> torch.Tensor:
+    weight = wide_weight(layer, x.dtype)
+    return linear(x.to(weight.dtype), weight, layer.bias).to(x.dtype)
+
+
+def _looked_up(layer: Embedding, ids: torch.Tensor) -> torch.Tensor:
+    return embedding(ids, layer.weight, layer.padding_idx).float()
