@@ -4,6 +4,7 @@
     attention      each row sees itself and what all begin with, through transformers' attention interface
     cross_entropy  loss and gradient at supervised positions alone, in chunks
     lora layers    LoRA linears, norms and gated MLPs that keep less and start fewer kernels
+    arena          where a pass puts what it keeps, and large temporaries, on a CPU
     path           what of it a run can take, why not the rest, and the proof before the first step
     trainer        the step itself, in as few passes as memory allows
 
