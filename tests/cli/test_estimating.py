@@ -19,7 +19,9 @@ def test_parts_verdict_disk_and_time_are_printed(studio_home, capsys):
 
 
 def test_json_holds_everything(studio_home, capsys):
-    found = json.loads(told(capsys, "--set", "training.batch_size=4096", "--json"))
+    found = json.loads(
+        told(capsys, "--set", "training.batch_size=4096", "--set", "stage.neftune_noise_alpha=5", "--json")
+    )
     parts = found["parts"]
     assert found["needed"] == sum(parts.values()) - parts["mapped"]
     assert found["verdict"] == "does not fit"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from studio.engine.models import arithmetic
 from studio.home import CHECKOUT, SHIPPED_DATA, SHIPPED_TEMPLATES
 
 VOCABULARY = 6400
@@ -84,6 +85,12 @@ def tokenizer() -> str:
     missing = VOCABULARY - backend.get_vocab_size()
     backend.add_tokens([AddedToken(f"⟨{number}⟩", normalized=False) for number in range(missing)])
     return backend.to_str()
+
+
+@pytest.fixture(autouse=True)
+def one_precision(monkeypatch):
+    """What is "auto" is fp32 on every CPU, however fast it multiplies bf16 and whatever else runs just then."""
+    monkeypatch.setattr(arithmetic, "bf16_gain", lambda: 0.5)
 
 
 @pytest.fixture(scope="session")

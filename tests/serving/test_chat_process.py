@@ -6,6 +6,7 @@ Each start imports torch, which takes seconds, so the tests of this file share o
 import asyncio
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -67,11 +68,12 @@ def server(place, base, run):
 
 def processes():
     """Chat servers among our children, zombies too."""
-    return [
-        child
-        for child in psutil.Process().children()
-        if child.status() == psutil.STATUS_ZOMBIE or "studio.serving.server" in child.cmdline()
-    ]
+    found = []
+    for child in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess):  # it ended since it was listed
+            if child.status() == psutil.STATUS_ZOMBIE or "studio.serving.server" in child.cmdline():
+                found.append(child)
+    return found
 
 
 def converse(address, *models, most=16, question=QUESTION):

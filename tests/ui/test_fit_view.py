@@ -37,7 +37,7 @@ def test_the_bar_has_every_part_as_its_share_of_what_is_free():
 
 
 def test_a_bar_that_does_not_fit_is_full_and_marks_what_is_free():
-    found = fit(2 * GIB, batch_size=64)
+    found = fit(GIB // 2)
     bar = fit_view.bar(found, "en")
     assert sum(widths(bar)) == pytest.approx(100, abs=0.1)
     assert f"left:{100 * found.free / found.needed:.2f}%" in bar
@@ -46,7 +46,7 @@ def test_a_bar_that_does_not_fit_is_full_and_marks_what_is_free():
 
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_everything_is_said_in_both_languages(language):
-    found = fit(2 * GIB, batch_size=64)
+    found = fit(GIB // 2)
     said = fit_view.bar(found, language) + fit_view.details(found, language) + fit_view.advice(found, language)
     assert "{" not in said and "train.fit" not in said
     assert fit_view.details(found, language).count("<li>") == 7

@@ -2,6 +2,7 @@
 
 from studio import hardware
 from studio.engine.models import arithmetic
+from studio.engine.models.arithmetic import bf16_gain
 
 
 def test_it_is_measured_once_and_kept(studio_home, monkeypatch):
@@ -15,4 +16,4 @@ def test_it_is_measured_once_and_kept(studio_home, monkeypatch):
 
 
 def test_a_product_takes_time_in_either_precision():
-    assert 0 < arithmetic.bf16_gain() < 100
+    assert 0 < bf16_gain() < 100 and bf16_gain is not arithmetic.bf16_gain  # which no test leaves to the machine

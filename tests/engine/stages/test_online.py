@@ -75,14 +75,14 @@ def code(tmp_path):
 @pytest.mark.parametrize("kind", ["grpo", "rloo"])
 def test_answers_that_are_rewarded_become_likelier(tiny, dataset, tmp_path, code, kind):
     # all of the model trains, because a random one says everything alike whatever its last layers hold
-    whole = {"method": {"kind": "full"}, "training": {"learning_rate": 0.3, "max_steps": 12, "scheduler": "linear"}}
-    held = {"data": {"validation_share": 0.34}}
+    whole = {"method": {"kind": "full"}, "training": {"learning_rate": 0.1, "max_steps": 16, "scheduler": "linear"}}
+    held = {"data": {"validation_share": 0.34}, "stage": {"beta": 0.0}}
     _, told = trained(tmp_path / "run", spec(tiny(), dataset, kind, **whole, **held), code)
     rewards = [event.figures["reward"] for event in told if isinstance(event, Step)]
-    assert len(rewards) == 12 and sum(rewards[-3:]) > sum(rewards[:3]) + 0.5
+    assert len(rewards) == 16 and sum(rewards[-3:]) > sum(rewards[:3]) + 0.5
     examined = json.loads((tmp_path / "run" / "record.json").read_text())["examined"]
     before, after = (examined[when]["validation"] for when in ("before", "after"))
-    assert of_examination(told) == {0: before, 12: after} and before["rows"] == 8
+    assert of_examination(told) == {0: before, 16: after} and before["rows"] == 8
     assert after["reward"] > before["reward"] + 0.15
     gain = f"Mean reward before → after: validation {before['reward']:.3f} → {after['reward']:.3f}."
     assert gain in [event.text for event in told if isinstance(event, Note)]
