@@ -184,6 +184,13 @@ def roomy(monkeypatch):
 
 def test_what_a_run_needs_follows_the_form_and_a_change_makes_it_fit(roomy, train):
     verdict = "document.querySelector('#train-fit [data-verdict]')?.dataset.verdict"
+    train.locator("#train-yaml-fold > button").click()
+    # noise on embeddings takes trl's step, whose memory grows with the batch
+    train.locator("#train-yaml textarea").fill(
+        "stage: {neftune_noise_alpha: 5}\ntraining: {batch_size: 1, accumulation: 2}\ndata: {max_length: 256}"
+    )
+    train.locator("#train-load-yaml").click()
+    command_has(train, "neftune_noise_alpha=5")
     train.wait_for_function(f"{verdict} === 'fits'")
     assert not train.locator("#train-fit-apply").is_visible()
     top = train.locator("#train-start").bounding_box()["height"]
