@@ -56,6 +56,7 @@ def test_a_measurement_that_was_taken_is_not_taken_again(studio_home, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(4 * 3600)  # two hours on two cores
 @pytest.mark.skipif(not bundled.is_ready(), reason="the bundled model is not on this machine")
 def test_a_fresh_proof_of_every_method_on_the_bundled_model_equals_the_table(studio_home, tmp_path):
     registered()
