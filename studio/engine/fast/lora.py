@@ -117,7 +117,7 @@ class Fused:
         self.dtype = dtype
         self._layer, self._usual, self._weight = layer, layer.forward, _weight(layer, dtype)
         (self._name,) = layer.active_adapters
-        self._a, self._b = layer.lora_A[self._name].weight, layer.lora_B[self._name].weight
+        self._a, self._b = layer.lora_A[self._name], layer.lora_B[self._name]
         self._dropout, self._bias = layer.lora_dropout[self._name], getattr(layer.base_layer, "bias", None)
 
     def __call__(self, x: torch.Tensor, *args: Any, kept: bool = False, **options: Any) -> torch.Tensor:
@@ -125,10 +125,17 @@ class Fused:
         if not self._on() or options or args:
             return self._usual(x, *args, **options)
         flat = x.reshape(-1, x.shape[-1]).to(self.dtype)
-        room = kept_like(flat, len(flat), len(self._b)) if kept else None
+        room = kept_like(flat, len(flat), self._b.out_features) if kept else None
         with torch.autocast(x.device.type, enabled=False):
             out = _Added.apply(
-                flat, self._weight, self._bias, self._a, self._b, self._layer.scaling[self._name], self._rate(), room
+                flat,
+                self._weight,
+                self._bias,
+                self._a.weight,
+                self._b.weight,
+                self._layer.scaling[self._name],
+                self._rate(),
+                room,
             )
         return out.view(*x.shape[:-1], -1)
 
@@ -139,7 +146,7 @@ class Fused:
         flat = (each.reshape(-1, each.shape[-1]) for each in (gate, up))
         with torch.autocast(gate.device.type, enabled=False):
             out = _AddedToGated.apply(
-                *flat, self._weight, self._bias, self._a, self._b, self._layer.scaling[self._name]
+                *flat, self._weight, self._bias, self._a.weight, self._b.weight, self._layer.scaling[self._name]
             )
         return out.view(*gate.shape[:-1], -1)
 

@@ -57,7 +57,8 @@ class FastTrainer(SFTTrainer):
     def take(self, path: Path, emit: Emit) -> None:
         """Go this way."""
         self.path, self.emit, self.most = path, emit, TOKENS[self.args.device.type]
-        keep_heap_small()
+        if self.args.device.type == "cpu":
+            keep_heap_small()
 
     def take_less(self, peak: str) -> None:
         """Half as many tokens in a pass, because of a peak that came close to all memory."""
