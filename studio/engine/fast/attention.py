@@ -7,9 +7,8 @@ anything else goes on as usual. Not here: what a pass is (documents).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,90 +17,11 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-from studio.engine.fast.arena import kept_like
+from studio.engine.fast.arena import Room, kept_like, lent_like, temporary
 from studio.engine.fast.documents import Layout
+from studio.engine.fast.parts import Parts
 
 NAME = "studio_documents"
-TOGETHER = 0.7
-"""Documents at least this share of the longest one's length are padded to it: fewer kernels for a little waste."""
-SMALL = 64
-"""Up to this many tokens all documents are: then starting a kernel costs more than padding."""
-
-
-@dataclass(frozen=True)
-class Block:
-    """Documents that are computed together, each padded to the longest. count: how many; length: of the longest.
-
-    prefix: how many tokens before them they see as well.
-    """
-
-    count: int
-    length: int
-    prefix: int
-
-
-class Parts:
-    """A layout as attention computes it: which tokens stand where in blocks of padded documents.
-
-    asking: (Q,) the token at each place of the blocks. seen: (K,) those that are seen, the prefix once a document.
-    Places of padding, which `padding` lists for asking, name any token. asked, own: (T,) where each token stands in the
-    two. prefixes: (N, prefix) every copy of the prefix in seen.
-    """
-
-    def __init__(self, layout: Layout, device: torch.device):
-        self.layout, self.device = layout, device
-        self.blocks, asking, seen, real, real_seen = [], [], [], [], []
-        for spans, prefix in _together(layout):
-            length = spans[0][1] - spans[0][0]
-            self.blocks.append(Block(len(spans), length, prefix))
-            for begin, end in spans:
-                asking.append(torch.arange(begin, begin + length).clamp(max=end - 1))
-                real.append(torch.arange(length) < end - begin)
-                seen.append(torch.cat([torch.arange(prefix), asking[-1]]))
-                real_seen.append(torch.cat([torch.zeros(prefix, dtype=torch.bool), real[-1]]))
-        begins = torch.tensor([0, *map(len, seen[:-1])]).cumsum(0)
-        self.asking, self.seen = torch.cat(asking).to(device), torch.cat(seen).to(device)
-        self.asked = _inverse(torch.cat(asking), torch.cat(real), layout.tokens).to(device)
-        self.own = _inverse(torch.cat(seen), torch.cat(real_seen), layout.tokens).to(device)
-        self.padding = (~torch.cat(real)).nonzero()[:, 0].to(device)
-        self.prefixes = (begins[:, None] + torch.arange(layout.prefix)).to(device)
-        self._masks: dict[tuple[int, int, int | None], torch.Tensor] = {}
-
-    def mask(self, length: int, prefix: int, window: int | None) -> torch.Tensor:
-        """(length, prefix + length), true where a token of a document sees; padding comes last and is seen by none."""
-        kept = self._masks.get((length, prefix, window))
-        if kept is None:
-            own = torch.arange(prefix, prefix + length, device=self.device)[:, None]
-            seen = torch.arange(prefix + length, device=self.device)[None]
-            kept = seen <= own
-            if window is not None:
-                kept &= seen > own - window
-            self._masks[length, prefix, window] = kept
-        return kept
-
-
-def _together(layout: Layout) -> Iterator[tuple[list[tuple[int, int]], int]]:
-    """Spans of documents that are computed together, the longest first, and the prefix that they see."""
-    if layout.prefix:
-        yield [(0, layout.prefix)], 0
-    group: list[tuple[int, int]] = []
-    longest = 0
-    for begin, end in sorted(layout.spans(), key=lambda span: span[0] - span[1]):
-        if group and longest > SMALL and end - begin < TOGETHER * longest:
-            yield group, layout.prefix
-            group = []
-        longest = longest if group else end - begin
-        group.append((begin, end))
-    yield group, layout.prefix
-
-
-def _inverse(places: torch.Tensor, real: torch.Tensor, count: int) -> torch.Tensor:
-    """Where each of `count` tokens stands among places, of which only the real ones count."""
-    found = torch.empty(count, dtype=torch.long)
-    at = real.nonzero()[:, 0]
-    found[places[at]] = at
-    return found
-
 
 _active: Parts | None = None
 """One pass at a time: a training process has one model. Not a context variable, because a backward pass on a GPU, which
@@ -148,22 +68,24 @@ def _documents(
     dropout: float,
     window: int | None,
 ) -> torch.Tensor:
-    sizes = [block.count * block.length for block in parts.blocks]
-    wider = [block.count * (block.prefix + block.length) for block in parts.blocks]
-    sides = (
-        _Asking.apply(_flat(query), parts).split(sizes),
-        _Seen.apply(_flat(key), parts).split(wider),
-        _Seen.apply(_flat(value), parts).split(wider),
-    )
-    options = {"scale": scale, "dropout_p": dropout, "enable_gqa": query.shape[1] != key.shape[1]}
+    same = query.shape[-1] == key.shape[-1] == value.shape[-1]
+    if _FORWARD is not None and same and not dropout and query.device.type == "cpu":
+        return _OnCpu.apply(query, key, value, parts, scale, window)
     heads = query.shape[1], key.shape[1], value.shape[1]
+    asking = parts.split(_Asking.apply(_flat(query), parts), heads[0])
+    keys, values = (
+        parts.split_seen(_Seen.apply(_flat(side), parts), each)
+        for side, each in zip((key, value), heads[1:], strict=True)
+    )
     outs = []
-    for block, *flat in zip(parts.blocks, *sides, strict=True):
-        folded = [side.view(block.count, -1, n, side.shape[1] // n) for side, n in zip(flat, heads, strict=True)]
-        out = _attended([each.transpose(1, 2) for each in folded], parts, block, window, options)
+    for block, *sides in zip(parts.blocks, asking, keys, values, strict=True):
+        mask = parts.mask(block, window)
+        causal = mask is None and block.length > 1
+        options = {"scale": scale, "dropout_p": dropout, "enable_gqa": heads[0] != heads[1]}
+        out = scaled_dot_product_attention(*sides, attn_mask=mask, is_causal=causal, **options)
         outs.append(out.transpose(1, 2).reshape(block.count * block.length, -1))
     back = _Back.apply(torch.cat(outs) if len(outs) > 1 else outs[0], parts)
-    return back.view(1, parts.layout.tokens, query.shape[1], -1)
+    return back.view(1, parts.layout.tokens, heads[0], -1)
 
 
 def _flat(side: torch.Tensor) -> torch.Tensor:
@@ -171,13 +93,74 @@ def _flat(side: torch.Tensor) -> torch.Tensor:
     return side[0].transpose(0, 1).reshape(side.shape[2], -1)
 
 
-def _attended(sides: list[torch.Tensor], parts: Parts, block: Block, window: int | None, options: Any) -> torch.Tensor:
-    """sides: queries, keys and values of a block, (count, heads, tokens, D)."""
-    if window is not None and block.prefix + block.length <= window:
-        window = None
-    if not block.prefix and window is None:
-        return scaled_dot_product_attention(*sides, is_causal=block.length > 1, **options)
-    return scaled_dot_product_attention(*sides, attn_mask=parts.mask(block.length, block.prefix, window), **options)
+def _folded(flat: torch.Tensor, heads: int) -> torch.Tensor:
+    """(T, H D) -> (1, H, T, D)"""
+    return flat.view(1, len(flat), heads, -1).transpose(1, 2)
+
+
+_FORWARD, _BACKWARD = (
+    getattr(torch.ops.aten, f"_scaled_dot_product_flash_attention_for_cpu{part}", None) for part in ("", "_backward")
+)
+"""What SDPA calls on a CPU, forward and backward; None where this torch has no such thing."""
+
+
+class _OnCpu(torch.autograd.Function):
+    """Attention of a whole pass, which keeps the query, key, value and output of each token once.
+
+    SDPA keeps what it is given, which is the blocks with their padding and the prefix once a document, and its own
+    output beside the one that is put together from it. query: (1, H, T, D); key and value: (1, G, T, D). Returns:
+    (1, T, H, D).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, query: Any, key: Any, value: Any, parts: Parts, scale: Any, window: Any) -> Any:
+        ctx.heads = query.shape[1], key.shape[1]
+        ctx.parts, ctx.scale, ctx.window = parts, scale, window
+        flat = [kept_like(each).copy_(each) for each in map(_flat, (query, key, value))]
+        logsums = []
+        with temporary() as room:
+            sides, outs = _in_blocks(flat, parts, ctx.heads, room), room(flat[0], len(parts.asking), flat[0].shape[1])
+            for block, *inputs, out in zip(parts.blocks, *sides, parts.split(outs, ctx.heads[0]), strict=True):
+                mask = parts.mask(block, window, outs.dtype)
+                made, logsum = _FORWARD(*inputs, 0.0, mask is None, attn_mask=mask, scale=scale)
+                out.copy_(made)
+                logsums.append(logsum)
+            back = _selected(outs, parts.asked)
+        ctx.save_for_backward(*flat, back, *logsums)
+        return back.view(1, len(back), ctx.heads[0], -1)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Any) -> Any:
+        query, key, value, back, *logsums = ctx.saved_tensors
+        flat, parts = (query, key, value), ctx.parts
+        heads, kv_heads = ctx.heads
+        with temporary() as room:
+            sides = _in_blocks(flat, parts, ctx.heads, room)
+            outs, of_outs, of_query = (room(back, len(parts.asking), back.shape[1]) for _ in range(3))
+            of_key, of_value = (room(side, len(parts.seen), side.shape[1]) for side in flat[1:])
+            torch.index_select(back, 0, parts.asking, out=outs)
+            torch.index_select(grad.reshape(back.shape), 0, parts.asking, out=of_outs).index_fill_(0, parts.padding, 0)
+            of_sides = parts.split(of_query, heads), *(parts.split_seen(each, kv_heads) for each in (of_key, of_value))
+            given = zip(parts.split(of_outs, heads), *sides, parts.split(outs, heads), logsums, strict=True)
+            for block, inputs, into in zip(parts.blocks, given, zip(*of_sides, strict=True), strict=True):
+                mask = parts.mask(block, ctx.window, back.dtype)
+                made = _BACKWARD(*inputs, 0.0, mask is None, attn_mask=mask, scale=ctx.scale)
+                for room_for_it, each in zip(into, made, strict=True):
+                    room_for_it.copy_(each)
+            of_query = torch.index_select(of_query, 0, parts.asked, out=lent_like(query))
+            of_key, of_value = (_of_seen(each, parts) for each in (of_key, of_value))
+        return _folded(of_query, heads), _folded(of_key, kv_heads), _folded(of_value, kv_heads), None, None, None
+
+
+def _in_blocks(
+    flat: Sequence[torch.Tensor], parts: Parts, heads: tuple[int, int], room: Room
+) -> tuple[Iterator[torch.Tensor], ...]:
+    """Queries, keys and values of each block."""
+    query, key, value = (
+        torch.index_select(side, 0, places, out=room(side, len(places), side.shape[1]))
+        for side, places in zip(flat, (parts.asking, parts.seen, parts.seen), strict=True)
+    )
+    return parts.split(query, heads[0]), parts.split_seen(key, heads[1]), parts.split_seen(value, heads[1])
 
 
 class _Asking(torch.autograd.Function):
@@ -203,12 +186,16 @@ class _Seen(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
-        parts: Parts = ctx.parts
-        flat = grad.index_select(0, parts.own)
-        if parts.layout.prefix:
-            copies = grad.index_select(0, parts.prefixes.flatten())
-            flat[: parts.layout.prefix] = copies.view(*parts.prefixes.shape, -1).sum(0)
-        return flat, None
+        return _of_seen(grad, ctx.parts), None
+
+
+def _of_seen(grad: torch.Tensor, parts: Parts) -> torch.Tensor:
+    """(K, F) -> (T, F)"""
+    flat = torch.index_select(grad, 0, parts.own, out=lent_like(grad, len(parts.own), grad.shape[1]))
+    if parts.layout.prefix:
+        copies = grad.index_select(0, parts.prefixes.flatten())
+        flat[: parts.layout.prefix] = copies.view(*parts.prefixes.shape, -1).sum(0)
+    return flat
 
 
 class _Back(torch.autograd.Function):

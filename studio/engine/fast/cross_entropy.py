@@ -77,7 +77,7 @@ def _chunk(
         with temporary() as inner:
             exponentials = torch.exp(block, out=inner(block))
             total += exponentials.sum(-1, keepdim=True)
-            weighted += torch.linalg.vecdot(exponentials, block)
+            weighted += block.mul_(exponentials).sum(-1)
             block.copy_(exponentials)
     nats, entropy = found
     nats.copy_((largest + total.log() - wanted)[:, 0])

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from studio.engine.fast.arena import kept_like
+from studio.engine.fast.arena import kept_like, lent_like, temporary
 from studio.engine.fast.lora import Fused
 
 CLOSE = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
@@ -41,9 +41,11 @@ class _RootMeanSquare(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Any) -> Any:
         out, inverse, weight = ctx.saved_tensors
-        normed, scaled = out / weight, grad * weight
-        along = torch.linalg.vecdot(scaled, normed)[..., None].div_(normed.shape[-1])
-        return torch.addcmul(scaled, normed, along, value=-1).mul_(inverse.to(normed.dtype)), None, None
+        with temporary() as room:
+            normed = torch.div(out, weight, out=room(out))
+            scaled = torch.mul(grad, weight, out=lent_like(grad))
+            along = torch.mul(scaled, normed, out=room(out)).mean(-1, keepdim=True)
+            return scaled.addcmul_(normed, along, value=-1).mul_(inverse.to(normed.dtype)), None, None
 
 
 class _GatedSilu(torch.autograd.Function):
@@ -52,13 +54,14 @@ class _GatedSilu(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, gate: Any, up: Any) -> Any:
         ctx.save_for_backward(gate, up)
-        return torch.nn.functional.silu(gate).mul_(up)
+        return torch.ops.aten.silu.out(gate, out=lent_like(gate)).mul_(up)
 
     @staticmethod
     def backward(ctx: Any, grad: Any) -> Any:
         gate, up = ctx.saved_tensors
-        of_gate = torch.ops.aten.silu_backward(grad * up, gate)
-        return of_gate, torch.nn.functional.silu(gate).mul_(grad)
+        of_gate = torch.mul(grad, up, out=lent_like(gate))
+        of_gate = torch.ops.aten.silu_backward.grad_input(of_gate, gate, grad_input=of_gate)
+        return of_gate, torch.ops.aten.silu.out(gate, out=lent_like(gate)).mul_(grad)
 
 
 class _Rotated(torch.autograd.Function):
@@ -79,7 +82,9 @@ class _Rotated(torch.autograd.Function):
 
 def _turned(x: torch.Tensor, cos: torch.Tensor, of_second: torch.Tensor, of_first: torch.Tensor) -> torch.Tensor:
     """x cos, and to the first half the second one times of_second, to the second half the first one times of_first."""
-    (first, second), out = x.chunk(2, -1), x * cos
+    batch, heads, tokens, size = x.shape
+    out = torch.mul(x, cos, out=lent_like(x, batch, tokens, heads, size).transpose(1, 2))  # as a projection lays it out
+    first, second = x.chunk(2, -1)
     half = first.shape[-1]
     out[..., :half].addcmul_(second, of_second)
     out[..., half:].addcmul_(first, of_first)

@@ -13,7 +13,7 @@ import torch
 from peft.tuners.lora.layer import Linear, LoraLayer
 from transformers.pytorch_utils import Conv1D
 
-from studio.engine.fast.arena import Room, kept_like, temporary
+from studio.engine.fast.arena import Room, kept_like, lent_like, temporary
 from studio.engine.models.narrow import is_narrow, wide_weight
 
 Weight = Callable[[Room], torch.Tensor]
@@ -52,7 +52,7 @@ class _AddedToGated(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Any) -> Any:
         gate, up, *kept = ctx.saved_tensors
-        of_up = torch.nn.functional.silu(gate)
+        of_up = torch.ops.aten.silu.out(gate, out=lent_like(gate))
         with temporary() as room:
             x = torch.mul(of_up, up, out=room(up))
             of_x, of_low, of_high = _gradients(ctx, grad, x, kept, wanted=True)
@@ -69,6 +69,7 @@ def _added(
 ) -> tuple[Any, Kept]:
     """out: room for the sum. Returns: the sum, and what the backward pass needs besides x."""
     low, high = a.to(x.dtype), b.to(x.dtype)
+    out = lent_like(x, len(x), len(high)) if out is None else out
     with temporary() as room:
         w = weight(room).t()
         out = torch.mm(x, w, out=out) if bias is None else torch.addmm(bias, x, w, out=out)
@@ -89,7 +90,7 @@ def _gradients(ctx: Any, grad: Any, x: Any, kept: Kept, *, wanted: bool) -> tupl
     if not wanted:
         return None, of_low, of_high
     with temporary() as room:
-        of_x = torch.mm(grad, ctx.weight(room))
+        of_x = torch.mm(grad, ctx.weight(room), out=lent_like(x))
     if mask is None:
         of_x.addmm_(of_inner, low)
     else:

@@ -50,9 +50,12 @@ class Path:
     @contextmanager
     def within(self, batch: Pass) -> Iterator[None]:
         """Where a pass is run forward and backward: a layer may be computed again then."""
-        recomputed = self.model.is_gradient_checkpointing
-        memory = self.arena if torch.is_grad_enabled() and not recomputed else None
-        with attention.within(batch.layout, batch.ids.device), rotating(causal_model(self.model)), arena.within(memory):
+        keeps = torch.is_grad_enabled() and not self.model.is_gradient_checkpointing
+        with (
+            attention.within(batch.layout, batch.ids.device),
+            rotating(causal_model(self.model)),
+            arena.within(self.arena, keeps=keeps),
+        ):
             yield
 
     def run(self, batch: Pass) -> Told:

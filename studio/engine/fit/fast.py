@@ -5,10 +5,10 @@ row, fuses LoRA, RMSNorm and gated MLPs, and has the logits of a few supervised 
 made in the forward pass. With w bytes of a number, H, Q, K, I and r as in activations, a layer keeps of each token:
 
     norms        w H + 4 for each RMSNorm: its output and its scale; the output counts as an input of adapted layers
-    inputs       w H for query, key and value together, w H for gate and up together, w Q for attention's output in the
-                 order of the tokens, w I for the product of an MLP without gates, or with dropout on it; w r for each
-                 adapted layer; a byte of a dropout's mask
-    attention    w (Q + K + K + Q) + 4 heads: query, key, value and output as rows lie apart, log-sum-exp
+    inputs       w H for query, key and value together, w H for gate and up together, w I for the product of an MLP
+                 without gates, or with dropout on it; w r for each adapted layer; a byte of a dropout's mask
+    attention    w (Q + K + K + Q) + 4 heads: query, key, value, output, log-sum-exp; on a GPU, or with dropout, all of
+                 them as rows lie apart, and w Q more for the output in the order of the tokens
     mlp          2 w I: what comes of gate and up
 
 What is not fused (variants of LoRA, a base of 8 bits, weights of the base that train) keeps what trl's path keeps.
@@ -28,13 +28,16 @@ from studio.specs import TrainSpec
 _ATTENTION, _MLP = "input of attention", "input of mlp"
 
 
-def fast_layer(geometry: Geometry, block: Block, row: Row, arithmetic: Arithmetic) -> dict[str, int]:
+def fast_layer(
+    geometry: Geometry, block: Block, row: Row, arithmetic: Arithmetic, *, gpu: bool = False
+) -> dict[str, int]:
     """Bytes that one decoder layer keeps of each token, by tensor."""
     alone = plain_layer(geometry, block, replace(row, masked=False), arithmetic)
-    if not fuses(row, arithmetic, block):
-        return alone | {"output by token": arithmetic.width * geometry.queries}
     width = arithmetic.width
-    inputs = _inputs(geometry, block, row, width)
+    twice = gpu or geometry.attention_dropout
+    if not fuses(row, arithmetic, block):
+        return alone | ({"output by token": width * geometry.queries} if twice else {})
+    inputs = _inputs(geometry, block, row, width, twice=twice)
     read = sum(name in inputs for name in (_ATTENTION, _MLP))
     norms = (block.norms - read) * width * geometry.hidden + block.norms * FP32 if geometry.rms else alone["norms"]
     mlp = 2 * width * geometry.intermediate if geometry.gated else alone["mlp"]
@@ -83,17 +86,20 @@ def largest_pass(spec: TrainSpec, rows: Rows | None, *, gpu: bool) -> Batch:
     return Batch(1, most, held, step.longest, int(step.supervised * share), several=True)
 
 
-def _inputs(geometry: Geometry, block: Block, row: Row, width: int) -> dict[str, int]:
-    """Of the layers that are adapted; one input that several share is kept once, one that none of them reads is not."""
+def _inputs(geometry: Geometry, block: Block, row: Row, width: int, *, twice: bool) -> dict[str, int]:
+    """Of the layers that are adapted; one input that several share is kept once, one that none of them reads is not.
+
+    twice: attention keeps its output in another order, so that the layer that reads it keeps it again.
+    """
     found: dict[str, int] = {}
     for layer in block.linear:
         if layer.name not in block.ranks:
             continue
-        before = _ATTENTION if layer in block.attending else _MLP
+        attends = layer in block.attending
         back = layer.outputs == geometry.hidden and layer.leaf in ("o_proj", "down_proj", "c_proj", "dense", "out_proj")
         made_again = geometry.gated and layer.leaf == "down_proj" and not row.dropout
-        if not made_again:
-            found[f"input of {layer.leaf}" if back else before] = width * layer.inputs
+        if not made_again and (twice or not (back and attends)):
+            found[f"input of {layer.leaf}" if back else _ATTENTION if attends else _MLP] = width * layer.inputs
         found["low-rank products"] = found.get("low-rank products", 0) + width * block.ranks[layer.name]
         found["dropout"] = found.get("dropout", 0) + (layer.inputs if row.dropout else 0)
     return found

@@ -115,7 +115,9 @@ def _plain(spec: TrainSpec, model: Model, batch: Batch, setting: Setting) -> Wor
 def _fast(spec: TrainSpec, model: Model, batch: Batch, setting: Setting) -> Work:
     shapes, arithmetic = model.shapes, _arithmetic(spec, setting)
     row = row_of(spec, context=batch.longest, rows=batch.rows)
-    layers = [_fast_bytes(model.geometry, block, row, arithmetic, batch.tokens) for block in model.blocks]
+    layers = [
+        _fast_bytes(model.geometry, block, row, arithmetic, batch.tokens, gpu=setting.gpu) for block in model.blocks
+    ]
     width = arithmetic.width
     sizes = (shapes.embedding.inputs, shapes.hidden, batch.tokens, batch.supervised, width)
     head = sum(fast_head(*sizes, gpu=setting.gpu).values())
@@ -138,10 +140,10 @@ def _plain_bytes(shape: Geometry, block: Block, row: Row, arithmetic: Arithmetic
     return tokens * sum(plain_layer(shape, block, row, arithmetic).values()) + layer_constant(block, row, arithmetic)
 
 
-def _fast_bytes(shape: Geometry, block: Block, row: Row, arithmetic: Arithmetic, tokens: int) -> int:
+def _fast_bytes(shape: Geometry, block: Block, row: Row, arithmetic: Arithmetic, tokens: int, *, gpu: bool) -> int:
     fused = fuses(row, arithmetic, block)
     constant = fast_layer_constant(block, arithmetic.width) if fused else layer_constant(block, row, arithmetic)
-    return tokens * sum(fast_layer(shape, block, row, arithmetic).values()) + constant
+    return tokens * sum(fast_layer(shape, block, row, arithmetic, gpu=gpu).values()) + constant
 
 
 def _gradients(batch: Batch, whole: int, work: Work) -> int:
