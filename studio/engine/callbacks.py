@@ -175,6 +175,8 @@ class Sampler(TrainerCallback):
         self._steps: frozenset[int] = frozenset()
         self._owed = False
         self._before: list[tuple[torch.nn.Parameter, torch.Tensor]] = []
+        self.give_back: Callable[[], None] = lambda: None
+        """Frees what a trainer holds between steps, as answers need memory too."""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         self._steps = sample_steps(state.max_steps, self._spec.evaluation.sample_steps)
@@ -208,6 +210,7 @@ class Sampler(TrainerCallback):
         sampling = Sampling(max_tokens=self._spec.evaluation.max_new_tokens)
         was_training = model.training
         model.eval()
+        self.give_back()
         try:
             with unpacked(model):
                 answers = complete(model, [Request(prompt, None, sampling, self._stop) for prompt in self._prompts])

@@ -154,6 +154,8 @@ def train(
                 judge=judge,
             )
         )
+        if path := getattr(trainer, "path", None):
+            sampler.give_back = path.arena.drop
         plan = _plan(spec, method, trainer, rows, machine, choices)
         write_atomically(record, json.dumps(plan.model_dump(mode="json") | kept(record), indent=1))
         emit(plan)

@@ -17,10 +17,13 @@ _IN_THE_LOSS = ("orthogonality", "consistency")
 
 
 def holds_narrow(spec: TrainSpec, precisions: Iterable[str], *, gpu: bool) -> bool:
-    """Whether weights that come in 16 bits stay so while products are in fp32: plain LoRA on the fast path only, which
-    asks for each of them twice a pass. precisions: what the weights and the arithmetic are in."""
+    """Whether weights that come in 16 bits, and are not quantised, stay so while products are in fp32.
+
+    With plain LoRA on the fast path only, which asks for each of them twice a pass. precisions: what the weights and
+    the arithmetic are in.
+    """
     precisions = set(precisions)
-    plain = spec.method.kind == "lora" and spec.method.variants == ("lora",) and spec.quantization.kind == "none"
+    plain = spec.method.kind == "lora" and spec.method.variants == ("lora",) and spec.quantization.kind != "int8"
     return (
         plain
         and not gpu

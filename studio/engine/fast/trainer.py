@@ -59,6 +59,8 @@ class FastTrainer(SFTTrainer):
         self.path, self.emit, self.most = path, emit, TOKENS[self.args.device.type]
         if self.args.device.type == "cpu":
             keep_heap_small()
+        if self.args.gradient_checkpointing:  # as transformers does, but before the preflight
+            self._recompute()
 
     def take_less(self, peak: str) -> None:
         """Half as many tokens in a pass, because of a peak that came close to all memory."""
@@ -102,11 +104,14 @@ class FastTrainer(SFTTrainer):
             self.most = max(now // 2, longest)
             self.emit(Note(text=_LESS.format(step=self.state.global_step + 1, tokens=f"{self.most:,}")))
         elif not self.model.is_gradient_checkpointing:
-            self.model.enable_input_require_grads()
-            self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            self._recompute()
             self.emit(Note(text=_RECOMPUTED.format(step=self.state.global_step + 1)))
         else:
             raise StudioError(_TOO_LONG.format(tokens=f"{longest:,}"))
+
+    def _recompute(self) -> None:
+        self.model.enable_input_require_grads()
+        self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
     def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **options: Any) -> torch.Tensor:
         """The mean over a validation batch."""

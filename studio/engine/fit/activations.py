@@ -10,7 +10,8 @@ MLP, r a layer's rank and T the tokens of the sequence, a decoder layer keeps of
     attention    w (Q + K + K + Q) + 4 heads: query, key, value, output, log-sum-exp; key and value repeated to Q where
                  a mask keeps rows apart, and that mask of w T; with dropout three times heads x T probabilities in fp32
     mlp          3 w I: the activation's input and output, and what it is multiplied with; 4 w I for GPT-2's GELU
-    8-bit base   w (2 H + I): bitsandbytes (0.50) keeps the input of each product, which layers with the same one share
+    8-bit base   w (2 H + I) under autocast: bitsandbytes (0.50) keeps the input of each product, which layers with the
+                 same one share; in fp32 it is the one that the adapter keeps
 
 With gradient checkpointing a layer keeps its input, b H, and is computed again when its turn comes.
 """
@@ -66,19 +67,18 @@ def plain_layer(geometry: Geometry, block: Block, row: Row, arithmetic: Arithmet
         **_attention(geometry, row, arithmetic),
         "mlp": (3 if geometry.gated else 4) * geometry.intermediate * arithmetic.width,
         "8-bit products": arithmetic.width * (2 * geometry.hidden + geometry.intermediate)
-        if arithmetic.packed == "int8"
+        if arithmetic.packed == "int8" and arithmetic.mixed
         else 0,
     }
 
 
-def layer_constant(block: Block, row: Row, arithmetic: Arithmetic) -> int:
-    """Bytes that a layer keeps whatever the batch: weights in the products' precision, and DoRA's products."""
+def layer_constant(block: Block, arithmetic: Arithmetic) -> int:
+    """Bytes that a layer keeps whatever the batch: copies in the precision of the products."""
     width, found = arithmetic.width, 0
     if arithmetic.casts_weights:
         found += sum(width * layer.inputs * layer.outputs for layer in block.linear)
     for layer, rank in _adapted(block):
         found += width * rank * (layer.inputs + layer.outputs) if arithmetic.mixed else 0
-        found += width * layer.inputs**2 if row.dora else 0  # the factors' product is taken with an identity matrix
     return found
 
 

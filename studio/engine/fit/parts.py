@@ -14,7 +14,7 @@ from studio.engine.fit.fast import fast_head, fast_layer, fast_layer_constant, f
 from studio.engine.fit.logits import HEADLESS, logits
 from studio.engine.fit.process import process
 from studio.engine.fit.trained import trained
-from studio.engine.fit.weights import WIDTH, weights
+from studio.engine.fit.weights import WIDTH, linear_numbers, weights
 from studio.specs import TrainSpec
 
 
@@ -22,7 +22,8 @@ from studio.specs import TrainSpec
 class Parts:
     """Bytes on the device that trains, at the worst moment of a step.
 
-    mapped: beside them, of the model's file, which a process on a CPU keeps in view and the system may take back.
+    Beside them, what a process on a CPU takes where memory is free. mapped: of the model's file, which stays in view
+    and the system may take back. unpacked: the weights of a 4-bit base, for as long as sample answers take.
     """
 
     weights: int
@@ -33,20 +34,22 @@ class Parts:
     logits: int
     process: int
     mapped: int = 0
+    unpacked: int = 0
 
     @property
     def needed(self) -> int:
-        """All but what the system may take back."""
+        """All that it cannot do without."""
         return sum(getattr(self, name) for name in self.names())
 
     @property
     def resident(self) -> int:
-        """What the process will show as its peak."""
-        return self.needed + self.mapped
+        """What the process will show as its peak, where memory is free."""
+        answering = self.weights + self.adapter + self.optimizer + self.process + self.unpacked
+        return max(self.needed, answering) + self.mapped
 
     @staticmethod
     def names() -> tuple[str, ...]:
-        return tuple(each.name for each in fields(Parts) if each.name != "mapped")
+        return tuple(each.name for each in fields(Parts) if each.name not in ("mapped", "unpacked"))
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ def takes_fast_path(spec: TrainSpec, precisions: Iterable[str] = ()) -> bool:
 def parts(spec: TrainSpec, model: Model, count: Count, batch: Batch, setting: Setting) -> Parts:
     """All parts of a run's memory."""
     total, width = model.shapes.total, WIDTH[setting.dtype]
-    base = weights(model.shapes, spec.quantization, setting.dtype, on_cpu=not setting.gpu, narrowed=setting.narrowed)
+    base = weights(model.shapes, spec.quantization, setting.dtype, narrowed=setting.narrowed)
     trains = trained(spec, count, base=total, base_width=width, optimizer=setting.optimizer)
     work = (_fast if setting.fast else _plain)(spec, model, batch, setting)
     return Parts(
@@ -80,8 +83,9 @@ def parts(spec: TrainSpec, model: Model, count: Count, batch: Batch, setting: Se
         optimizer=trains.optimizer,
         activations=work.activations,
         logits=work.head,
-        process=process(work.activations, work.made, gpu=setting.gpu),
+        process=process(work.activations, work.made, gpu=setting.gpu, fast=setting.fast),
         mapped=base.mapped,
+        unpacked=_unpacked(spec, model, setting),
     )
 
 
@@ -137,13 +141,19 @@ def _together(layers: list[int], kept: int, head: int, *, checkpointing: bool) -
 
 
 def _plain_bytes(shape: Geometry, block: Block, row: Row, arithmetic: Arithmetic, tokens: int) -> int:
-    return tokens * sum(plain_layer(shape, block, row, arithmetic).values()) + layer_constant(block, row, arithmetic)
+    return tokens * sum(plain_layer(shape, block, row, arithmetic).values()) + layer_constant(block, arithmetic)
 
 
 def _fast_bytes(shape: Geometry, block: Block, row: Row, arithmetic: Arithmetic, tokens: int, *, gpu: bool) -> int:
     fused = fuses(row, arithmetic, block)
-    constant = fast_layer_constant(block, arithmetic.width) if fused else layer_constant(block, row, arithmetic)
+    constant = fast_layer_constant(block, arithmetic.width) if fused else layer_constant(block, arithmetic)
     return tokens * sum(fast_layer(shape, block, row, arithmetic, gpu=gpu).values()) + constant
+
+
+def _unpacked(spec: TrainSpec, model: Model, setting: Setting) -> int:
+    if setting.gpu or spec.quantization.kind not in ("nf4", "fp4") or not spec.evaluation.prompts:
+        return 0
+    return WIDTH[setting.precision] * linear_numbers(model.shapes)
 
 
 def _gradients(batch: Batch, whole: int, work: Work) -> int:

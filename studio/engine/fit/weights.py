@@ -22,7 +22,7 @@ CODES, NESTED_CODES = 16 * 4, 256 * 4 + 4
 @dataclass(frozen=True)
 class Weights:
     """Bytes by how they are held. plain: not quantised. mapped: of the model's file, which stays in view of a process
-    on a CPU though only part of it is used; the system takes it back when memory is short."""
+    that uses a part of it; the system takes it back when memory is short."""
 
     plain: int
     quantised: int = 0
@@ -34,9 +34,7 @@ class Weights:
         return self.plain + self.quantised + self.constants
 
 
-def weights(
-    shapes: Shapes, quantization: QuantizationSpec, dtype: str, *, on_cpu: bool, narrowed: bool = False
-) -> Weights:
+def weights(shapes: Shapes, quantization: QuantizationSpec, dtype: str, *, narrowed: bool = False) -> Weights:
     """Embeddings, the output head, norms and biases are not quantised.
 
     dtype: of those, and of all where nothing is quantised. narrowed: matrices stay in the 16 bits of their
@@ -49,8 +47,10 @@ def weights(
         return Weights((shapes.total - halves) * width + halves * held)
     packed = [layer for layer in shapes.linear.values() if layer.name not in HEADS]
     sizes = [layer.inputs * layer.outputs for layer in packed]
-    plain = (shapes.total - sum(sizes)) * width
-    mapped = sum(sizes) * 2 if on_cpu else 0
+    plain, mapped = (shapes.total - sum(sizes)) * width, 0
+    if narrowed and shapes.stored_half:
+        matrices = sum(prod(size) for size in shapes.weights.values() if len(size) == 2) - sum(sizes)
+        plain, mapped = plain - matrices * (width - 2), sum(sizes) * 2
     if quantization.kind == "int8":
         return Weights(plain, sum(sizes), sum(4 * layer.outputs for layer in packed), mapped)
     constants = sum(_constants(size, double=quantization.double) for size in sizes)

@@ -21,6 +21,8 @@ from torch.nn.functional import embedding, linear
 from studio.engine.models.resolve import stored_dtypes
 
 _HALVES = {"BF16": torch.bfloat16, "F16": torch.float16}
+_ROWS = 8192
+"""Of a weight that are widened at once: few but heads have more."""
 _ROOM = 0.5
 """Of the memory that is free, what `unpacked` may take."""
 
@@ -32,11 +34,16 @@ def stored_half(folder: Path) -> torch.dtype | None:
 
 
 def narrow(model: Any) -> None:
-    """Make a model that was loaded in 16 bits compute in fp32, with linear layers and embeddings as they are."""
+    """Make a model that was loaded in 16 bits compute in fp32, with linear layers and embeddings as they are.
+
+    Weights that were quantised to 4 bits give fp32 from now on.
+    """
     for module in model.modules():
         held = type(module) in (Linear, Embedding)
         if held:
             module.forward = partial(_multiplied if type(module) is Linear else _looked_up, module)
+        elif _is_4_bit(module):
+            held, module.weight.quant_state.dtype = True, torch.float32
         for name, parameter in module.named_parameters(recurse=False):
             if not held or name != "weight":
                 parameter.data = parameter.data.float()
@@ -102,8 +109,34 @@ def _is_4_bit(layer: Any) -> bool:
 
 
 def _multiplied(layer: Any, x: torch.Tensor) -> torch.Tensor:
-    weight = wide_weight(layer, x.dtype)
-    return linear(x.to(weight.dtype), weight, layer.bias).to(x.dtype)
+    if _UNPACKED in layer.__dict__:
+        weight = wide_weight(layer, x.dtype)
+        return linear(x.to(weight.dtype), weight, layer.bias).to(x.dtype)
+    product = _Product.apply(x.reshape(-1, x.shape[-1]), layer.weight).view(*x.shape[:-1], -1)
+    return product if layer.bias is None else product.add_(layer.bias)
+
+
+class _Product(torch.autograd.Function):
+    """x W^T, with W frozen and in fewer bits. Never more of it is wide than some rows, and none is kept.
+
+    x: (N, in). weight: (out, in).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, weight: Any) -> Any:
+        ctx.weight = weight.detach()
+        product = x.new_empty(len(x), len(weight))
+        for into, rows in zip(product.split(_ROWS, -1), ctx.weight.split(_ROWS), strict=True):
+            into.copy_(x @ rows.to(x.dtype).t())
+        return product
+
+    @staticmethod
+    def backward(ctx: Any, grad: Any) -> Any:
+        parts = zip(grad.split(_ROWS, -1), ctx.weight.split(_ROWS), strict=True)
+        found = grad.new_zeros(len(grad), ctx.weight.shape[1])
+        for part, rows in parts:
+            found.addmm_(part, rows.to(grad.dtype))
+        return found, None
 
 
 def _looked_up(layer: Embedding, ids: torch.Tensor) -> torch.Tensor:

@@ -66,6 +66,15 @@ def test_and_those_of_variants_of_lora(changes, tiny, mixed_lengths, run):
     assert off_by(ours.gradients[1], theirs.gradients[1]) < 1e-4
 
 
+@pytest.mark.parametrize("quantization", ["nf4", "int8"])
+def test_so_do_those_beside_a_quantised_base(quantization, tiny, mixed_lengths, run):
+    spec = spec_of(tiny("llama"), mixed_lengths, quantization={"kind": quantization})
+    ours, theirs = run(spec), run(spec, fast=False)
+    assert ours.plan.path == "fast" and theirs.plan.path == "trl"
+    assert ours.losses == pytest.approx(theirs.losses, rel=1e-5)
+    assert all(off_by(*pair) < 1e-4 for pair in zip(ours.gradients[1:], theirs.gradients[1:], strict=True))
+
+
 @pytest.mark.parametrize("quantization", ["none", "nf4"])
 def test_in_bf16_they_differ_by_rounding(quantization, tiny, mixed_lengths, run):
     spec = spec_of(

@@ -77,3 +77,15 @@ def test_other_faults_are_not_taken_for_it(tiny, mixed_lengths, run, monkeypatch
     monkeypatch.setattr(Path, "run", run_once)  # the proof goes through, the first step does not
     with pytest.raises(RuntimeError, match="shapes"):
         run(spec)
+
+
+def test_asked_for_recomputing_begins_with_the_preflight(tiny, mixed_lengths, run, monkeypatch):
+    usual, recomputed = Path.run, []
+
+    def told(self, batch):
+        recomputed.append((self.model.training, self.model.is_gradient_checkpointing))
+        return usual(self, batch)
+
+    monkeypatch.setattr(Path, "run", told)
+    run(spec_of(tiny("llama"), mixed_lengths, training={"gradient_checkpointing": "on"}))
+    assert {again for training, again in recomputed if training} == {True}
