@@ -24,10 +24,10 @@ ONLINE = ("grpo", "rloo")
 """Stages whose step cannot be divided when memory runs out: answers to a question are compared in one batch."""
 WORTHWHILE = 1.1
 """Below this gain bf16 is left alone: it rounds more."""
-SPINS = 2000
+SPINS = 4000
 """Of a worker, which has the machine to itself most of the time. Waking a thread takes longer than many a product: on
-two cores SmolLM2-135M trained at 327 tokens/s without, 410 with these, and 465 with ten times as many; with a second
-run beside it 236, 203 and 98."""
+two cores SmolLM2-135M trained at 327 tokens/s without, 408 with half of these, 433 with them and 465 with five times as
+many; beside a second run at 236, 212, 190 and 98."""
 ASKED_EVERY_S = 5
 
 
