@@ -82,6 +82,10 @@ class FastTrainer(SFTTrainer):
                     raise
             self._lower(documents)  # outside of the handler, where the error would keep alive what was computed
 
+    def lower(self, batch: dict[str, torch.Tensor]) -> None:
+        """Take less memory from now on, because it ran out with this batch. Raises: StudioError: it cannot be less."""
+        self._lower(documents_of(batch))
+
     def _step(self, documents: Sequence[Document]) -> torch.Tensor:
         told, count = torch.zeros(3, dtype=torch.float64), max(1, sum(each.learned for each in documents))
         for group in grouped(documents, self.most):

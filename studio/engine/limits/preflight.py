@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from studio.engine.limits.memory import out_of_memory
 from studio.engine.models.memory import forget_peak, free_bytes, held_gib, peak_gib
 from studio.events import Emit, Phase, Preflight
 
@@ -74,12 +75,22 @@ def _longest(lengths: np.ndarray, count: int, tokens: int) -> np.ndarray:
 
 
 def _step(trainer: Any, rows: Any) -> None:
-    trainer.create_optimizer()
-    for group in trainer.optimizer.param_groups:
-        group["lr"] = group["weight_decay"] = 0.0  # so that nothing moves
     trainer.accelerator.gradient_state._set_sync_gradients(True)
-    trainer.training_step(trainer.model, trainer.data_collator(list(rows)))
-    trainer.optimizer.step()
+    batch = trainer.data_collator(list(rows))
+    while True:
+        trainer.create_optimizer()
+        for group in trainer.optimizer.param_groups:
+            group["lr"] = group["weight_decay"] = 0.0  # so that nothing moves
+        trainer.training_step(trainer.model, batch)
+        try:
+            trainer.optimizer.step()
+            return
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+        # the pass left no room for its states, which it makes at its first step: a part of them is there
+        trainer.optimizer = None
+        trainer.lower(batch)
 
 
 @contextmanager

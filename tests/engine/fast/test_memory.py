@@ -1,6 +1,7 @@
 """A step that runs out of memory begins again in smaller parts, and is the same step."""
 
 import pytest
+import torch
 
 from studio.engine.fast.path import Path
 from studio.errors import StudioError
@@ -89,3 +90,26 @@ def test_asked_for_recomputing_begins_with_the_preflight(tiny, mixed_lengths, ru
     monkeypatch.setattr(Path, "run", told)
     run(spec_of(tiny("llama"), mixed_lengths, training={"gradient_checkpointing": "on"}))
     assert {again for training, again in recomputed if training} == {True}
+
+
+def test_the_preflight_leaves_room_for_the_states_of_the_optimiser(tiny, mixed_lengths, run, monkeypatch):
+    spec = spec_of(tiny("llama"), mixed_lengths)
+    unforced = run(spec)
+    usual, tokens, calls = Path.run, [], []
+
+    def told(self, batch):
+        tokens.append(batch.layout.tokens)
+        return usual(self, batch)
+
+    def step(self, closure=None):
+        calls.append(1)
+        if len(calls) == 1:
+            raise RuntimeError(SAID)
+        return stepped(self, closure)
+
+    stepped = torch.optim.SGD.step
+    monkeypatch.setattr(Path, "run", told)
+    monkeypatch.setattr(torch.optim.SGD, "step", step)
+    forced = run(spec)
+    assert forced.losses == pytest.approx(unforced.losses, rel=1e-6)
+    assert any("began again" in note for note in forced.notes) and max(tokens[1:]) > max(tokens[-2:])
