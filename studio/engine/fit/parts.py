@@ -83,7 +83,7 @@ def parts(spec: TrainSpec, model: Model, count: Count, batch: Batch, setting: Se
         optimizer=trains.optimizer,
         activations=work.activations,
         logits=work.head,
-        process=process(work.activations, work.made, gpu=setting.gpu, fast=setting.fast),
+        process=process(work.activations, work.made, gpu=setting.gpu, fast=setting.fast, packed=spec.quantization.kind),
         mapped=base.mapped,
         unpacked=_unpacked(spec, model, setting),
     )
