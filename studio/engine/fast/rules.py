@@ -23,9 +23,12 @@ def holds_narrow(spec: TrainSpec, precisions: Iterable[str], *, gpu: bool) -> bo
     the arithmetic are in.
     """
     precisions = set(precisions)
-    plain = spec.method.kind == "lora" and spec.method.variants == ("lora",) and spec.quantization.kind != "int8"
+    method = spec.method
     return (
-        plain
+        method.kind == "lora"
+        and method.variants == ("lora",)
+        and not method.modules_to_save  # whose weights train, in fp32
+        and spec.quantization.kind != "int8"
         and not gpu
         and not spec.start.adapters
         and precisions == {"fp32"}

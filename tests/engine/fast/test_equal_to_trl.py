@@ -37,7 +37,8 @@ def test_every_gradient_equals_that_of_trl(family, tiny, mixed_lengths, run, tmp
     assert all(off_by(*pair) < 1e-5 for pair in zip(ours.gradients[1:], theirs.gradients[1:], strict=True))
 
 
-@pytest.mark.parametrize("changes", [{}, {"dora": True}])  # weights stay in 16 bits, or do not
+# weights stay in 16 bits, or do not
+@pytest.mark.parametrize("changes", [{}, {"dora": True}, {"modules_to_save": ["up_proj"]}])
 def test_weights_that_stay_in_the_16_bits_of_their_file_change_nothing(changes, tiny, mixed_lengths, run, tmp_path):
     shutil.copytree(tiny("llama"), tmp_path / "half")
     AutoModelForCausalLM.from_pretrained(tiny("llama"), dtype=torch.bfloat16).save_pretrained(tmp_path / "half")
