@@ -2,6 +2,7 @@ import pytest
 
 from studio.serving.voices import BASE
 from studio.ui import app
+from tests.browser.choosing import choose
 from tests.browser.talking import until_sent, whole
 from tests.examples import finished_run
 from tests.serving.fakes import FakeClient
@@ -38,11 +39,6 @@ def send(page, text):
 
 def answer(page, side, text):
     page.locator(f"#chat-{side} [data-testid=bot]", has_text=text).last.wait_for(timeout=15_000)
-
-
-def choose(page, side, name):
-    page.locator(f"#chat-{side}-adapter input").click()
-    page.get_by_role("option", name=name, exact=True).click()
 
 
 def test_base_and_newest_run_answer_side_by_side_with_their_speed(chat, client, run):
@@ -100,15 +96,14 @@ def test_stop_ends_both_answers_and_keeps_what_was_said(chat, client, run):
 
 
 def test_a_checkpoint_can_be_compared_with_the_finished_run(chat, client, run):
-    choose(chat, "left", f"{run} · step 12")
+    choose(chat, "#chat-left-adapter", f"{run} · step 12")
     send(chat, "Hi")
     answer(chat, "left", "Early.")
     assert [model for model, _ in client.requests[0]] == [f"{run}@12", run]
 
 
 def test_two_runs_on_different_bases_are_refused_with_both_named(chat, client):
-    chat.locator("#chat-left-adapter input").click()
-    chat.get_by_role("option", name="other-").click()
+    choose(chat, "#chat-left-adapter", "other-", exact=False)
     chat.wait_for_function("document.querySelector('#chat-base input').value === 'some/other-model'")
     send(chat, "Hi")
     chat.wait_for_function("document.querySelector('#chat-status').innerText.includes('was trained on')")

@@ -12,6 +12,7 @@ from studio.engine.models.tokenizer import tokenizer_of
 from studio.events import Ended, Started
 from studio.jobs.journal import Journal
 from studio.ui import app
+from tests.browser.choosing import choose
 from tests.ui.audited import register
 from tests.ui.recorded import HOSTILE
 from tests.ui.tiny_model import tiny_model
@@ -70,11 +71,6 @@ def has(page, selector, text):
     page.wait_for_function(
         "([selector, text]) => document.querySelector(selector)?.innerText.includes(text)", arg=[selector, text]
     )
-
-
-def choose(page, box, option):
-    page.locator(f"{box} input").click()
-    page.get_by_role("option", name=option, exact=True).click()
 
 
 def fill(page, box, text, then="Enter"):

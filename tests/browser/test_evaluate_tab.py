@@ -6,6 +6,7 @@ from studio.events import Ended, Measured, Phase
 from studio.jobs import folder as folders
 from studio.jobs.executors.replay import Replay
 from studio.ui import app
+from tests.browser.choosing import choose
 from tests.examples import finished_run
 from tests.ui.recorded import HOSTILE
 
@@ -74,8 +75,7 @@ def test_an_evaluation_survives_a_reload_and_can_be_reopened(evaluate):
     evaluate.wait_for_selector("[data-score=loss]")
     evaluate.locator("#evaluate-start").click()
     evaluate.wait_for_selector("#evaluate-status [data-state=running]")
-    evaluate.locator("#evaluate-job input").click()
-    evaluate.get_by_role("option", name="Finished").click()
+    choose(evaluate, "#evaluate-job", "Finished", exact=False)
     finished(evaluate)
 
 

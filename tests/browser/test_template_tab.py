@@ -7,6 +7,7 @@ from studio.data import registry
 from studio.jobs.executors.replay import Replay
 from studio.templates import confined, library
 from studio.ui import app
+from tests.browser.choosing import choose
 from tests.ui.audited import audited
 from tests.ui.recorded import HOSTILE, recorded
 from tests.ui.tiny_model import tiny_model
@@ -44,11 +45,6 @@ def has(page, selector, text):
     page.wait_for_function(
         "([selector, text]) => document.querySelector(selector)?.innerText.includes(text)", arg=[selector, text]
     )
-
-
-def choose(page, box, option):
-    page.locator(f"{box} input").click()
-    page.get_by_role("option", name=option, exact=True).click()
 
 
 def test_a_model_that_is_not_here_is_told_and_can_be_fetched(page, served):

@@ -4,6 +4,7 @@ from studio import hardware
 from studio.jobs import folder as folders
 from studio.jobs.executors.replay import Replay
 from studio.ui import app
+from tests.browser.choosing import choose
 from tests.ui.recorded import recorded
 
 
@@ -40,8 +41,7 @@ def command_has(page, words):
 
 
 def choose_dataset(page, name):
-    page.locator("#spec-data-datasets input").click()
-    page.get_by_role("option", name=name).click()
+    choose(page, "#spec-data-datasets", name, exact=False)
     page.keyboard.press("Escape")
 
 
@@ -112,11 +112,6 @@ def test_yaml_fills_the_form_and_the_form_fills_yaml_and_command(train):
     assert "identity-zh" in train.locator("#train-yaml textarea").input_value()
 
 
-def choose(page, field, name):
-    page.locator(f"#spec-{field} input").click()
-    page.get_by_role("option", name=name, exact=True).click()
-
-
 def count_says(page, words):
     page.wait_for_function(f"document.querySelector('#train-count').innerText.includes('{words}')")
 
@@ -124,16 +119,16 @@ def count_says(page, words):
 def test_a_method_and_a_stage_bring_their_own_fields_and_the_count_follows(train):
     train.locator("#train-yaml-fold > button").click()
     count_says(train, "4.88 M of 139 M parameters train (3.5 %), 19.5 MB on disk")
-    choose(train, "method-kind", "Full fine-tuning")
+    choose(train, "#spec-method-kind", "Full fine-tuning")
     count_says(train, "100 %")
     assert train.locator("#spec-method-rank").count() == 0
     assert train.locator("#spec-quantization-kind input").input_value() == "none"
     assert "Quantisation was set to none for it." in train.locator("#train-method").inner_text()
-    choose(train, "method-kind", "VeRA")
+    choose(train, "#spec-method-kind", "VeRA")
     train.wait_for_selector("#spec-method-rank")
     assert train.locator("#spec-method-rank input").input_value() == "256"
     train.wait_for_function("document.querySelector('#spec-quantization-kind input').value === 'nf4'")
-    choose(train, "stage-kind", "Preferences (DPO)")
+    choose(train, "#spec-stage-kind", "Preferences (DPO)")
     train.wait_for_selector("#spec-stage-loss")
     train.locator("#spec-stage-beta input").fill("0.3")
     command_has(train, "stage.beta=0.3")
@@ -171,8 +166,7 @@ def test_runs_are_compared_in_one_chart(train):
     train.locator("#train-try").click()
     points_above(train, 5)
     train.locator("#train-compare-fold > button").click()
-    train.locator("#train-compare input").click()
-    train.get_by_role("option", name=runs()[0]).click()
+    choose(train, "#train-compare", runs()[0], exact=False)
     train.wait_for_selector("#train-comparison .still-chart[data-traces]", timeout=10_000)
 
 
