@@ -49,6 +49,9 @@ def ui(
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open a browser.")] = False,
 ) -> None:
     """Open the studio in a browser."""
+    from studio.jobs.executors import local
+
+    local.warm()  # imports the engine meanwhile
     from studio.ui.app import launch
 
     launch(host=host, port=port, browser=not no_browser)

@@ -18,25 +18,22 @@ from queue import Empty, SimpleQueue
 
 PATIENCE_S = 300.0
 """Seconds without a sign that a job may come."""
-DELAY_S = 2.0
-"""Seconds before it begins, because it is started when a page opens, which needs the cores itself."""
+NICE = 10
+"""How far the imports stand back, because it is started with the page, which needs the cores itself."""
 SIGN = b" "
-IMPORTED = ("studio.engine.train", "studio.engine.stages.sft")
+IMPORTED = "studio.engine.stack"
 
 
 def main() -> int:
     """Wait, and be a job's worker. Returns: its exit status."""
     lines: SimpleQueue[bytes | None] = SimpleQueue()
     threading.Thread(target=_listen, args=(lines,), name="listening", daemon=True).start()
-    line = _next(lines, DELAY_S)
-    if line is None:
-        return 0
     from studio.jobs import worker
 
     worker.versions()  # imports what a worker needs before the engine, so that two threads never import the same
     importing = threading.Thread(target=_import, name="importing", daemon=True)
     importing.start()
-    line = line or SIGN
+    line: bytes | None = SIGN
     while line == SIGN:
         line = _next(lines, PATIENCE_S)
     status = worker.main(_with_its_log(os.fsdecode(line))) if line else 0
@@ -64,9 +61,10 @@ def _next(lines: SimpleQueue[bytes | None], patience_s: float) -> bytes | None:
 
 
 def _import() -> None:
+    if sys.platform == "linux":  # where each thread has its own; those that compute come from another
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
     with contextlib.suppress(Exception):  # the worker imports it again, and tells what is wrong
-        for name in IMPORTED:
-            importlib.import_module(name)
+        importlib.import_module(IMPORTED)
 
 
 def _with_its_log(path: str) -> str:

@@ -77,6 +77,8 @@ Story = Callable[[JobFolder, Callable[[Any], None], Callable[[], bool]], Any]
 
 def _story(kind: str) -> Story:
     """What a kind of job does. Imported here: the engine's imports take seconds, and an audit needs none of them."""
+    if kind != "audit":
+        import studio.engine.stack  # noqa: F401
     if kind == "train":
         from studio.engine.train import train
 

@@ -139,7 +139,8 @@ class Scheduler:
         self.on_end()
 
     def _load(self) -> None:
-        from studio.engine.chat import Chat  # seconds of imports, in this thread
+        import studio.engine.stack  # noqa: F401  # seconds of imports, in this thread
+        from studio.engine.chat import Chat
 
         def progress(name: str, *_: Any) -> None:
             self.phase = name

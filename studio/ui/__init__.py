@@ -5,11 +5,12 @@ it; it passes over a class whose file cannot be told. And Python looks for garba
 stay. Not here: what the page holds.
 """
 
-import gc
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+
+from studio.importing import without_garbage
 
 
 @contextmanager
@@ -28,17 +29,5 @@ def _no_interface_files() -> Iterator[None]:
         inspect.getfile = getfile
 
 
-@contextmanager
-def _no_garbage() -> Iterator[None]:
-    collects = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        if collects:
-            gc.enable()
-
-
-with _no_interface_files(), _no_garbage():
+with _no_interface_files(), without_garbage():
     import gradio  # noqa: F401

@@ -24,7 +24,7 @@ from studio.jobs.control import Executor
 from studio.jobs.executors import local
 from studio.jobs.monitor import Monitor
 from studio.ui import api, security
-from studio.ui.chosen_language import ChosenLanguage
+from studio.ui.opening import Opening
 from studio.ui.page import Page, log_file
 from studio.ui.tabs import chat, data, evaluate, export, template, train
 from studio.ui.texts import i18n, t
@@ -74,7 +74,6 @@ def build(
         gr.HTML(_LANGUAGES, elem_id="languages")
         for tab in TABS:
             tab.wire(page, widgets)
-        page.on_load(_tab_in_address, None, tab_set)
         for number, load in enumerate(page.loads):
             demo.load(
                 load.fn,
@@ -148,7 +147,7 @@ def serve(
         app_kwargs={
             "middleware": [
                 Middleware(security.SameSite, hosts=security.hosts_for(host)),
-                Middleware(ChosenLanguage),
+                Middleware(Opening),
             ]
         },
     )
@@ -203,11 +202,6 @@ def _without_progress(demo: gr.Blocks) -> None:
     for fn in demo.fns.values():
         if fn.show_progress == "hidden":
             fn.show_progress_on = ()
-
-
-def _tab_in_address(request: gr.Request) -> Any:
-    wanted = request.query_params.get("tab")
-    return gr.Tabs(selected=wanted) if wanted in _named_tabs() else gr.skip()
 
 
 def _free_port(host: str, port: int) -> int:

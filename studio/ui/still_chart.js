@@ -5,6 +5,7 @@ box.setAttribute("aria-label", props.spoken[language]);
 const draw = async (again = false) => {
   if (!visible() || (props.value === drawn && again !== true)) return;
   const text = props.value;
+  if (!text && !drawn) return; // megabytes that a page without a figure does not need
   const plotly = await loadPlotly();
   if (!text) {
     plotly.purge(box);

@@ -74,13 +74,14 @@ def test_it_ends_when_whoever_started_it_has_ended(studio_home):
 
 
 def test_it_ends_when_nothing_came_for_a_while(studio_home):
-    process = waiting("from studio.jobs import spare; spare.PATIENCE_S = spare.DELAY_S = 0.2; sys.exit(spare.main())")
+    process = waiting("from studio.jobs import spare; spare.PATIENCE_S = 0.2; sys.exit(spare.main())")
     assert process.wait(30) == 0
 
 
-def test_a_started_job_is_the_spare_worker_s_and_its_log_too(folder, executor):
+def test_a_started_job_is_the_spare_worker_s_and_its_log_too(folder, executor, monkeypatch):
     executor.warm()
     pid = executor._spare._process.pid
+    monkeypatch.setenv("GRADIO_TEMP_DIR", "set while the page begins")
     executor.warm()
     assert executor._spare._process.pid == pid, "there is one"
     executor.start(folder)

@@ -34,6 +34,8 @@ def quantization_config(spec: QuantizationSpec, compute_dtype: Any) -> Any:
 
     if spec.kind == "int8":
         return BitsAndBytesConfig(load_in_8bit=True)
+    import studio.engine.models.four_bit  # noqa: F401
+
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type=spec.kind,

@@ -12,6 +12,14 @@ from studio.home import CHECKOUT, home
 from studio.jobs.folder import JobFolder
 
 SECRET_MARKS = ("TOKEN", "SECRET", "PASSWORD", "API_KEY", "CREDENTIAL")
+NOT_OURS = (
+    "GRADIO_",
+    "HF_HUB_DISABLE_TELEMETRY",
+    "HF_HUB_DISABLE_PROGRESS_BARS",
+    "TRL_EXPERIMENTAL_SILENCE",
+    "TOKENIZERS_PARALLELISM",
+)
+"""What libraries and the engine set in each process for themselves, the page's own too."""
 SPARE_GIB = 8.0
 """A machine with less memory keeps no spare worker, which holds half a GiB."""
 
@@ -52,13 +60,13 @@ class _Spare:
         with self._lock:
             if self._tell(b"\n") or detect().memory_gib < SPARE_GIB:
                 return
-            self._environment = environment(spins=SPINS)
+            self._environment = _wanted()
             self._process = detach("studio.jobs.spare", log=subprocess.DEVNULL, stdin=subprocess.PIPE, spins=SPINS)
 
     def take(self, folder: JobFolder) -> bool:
         """Hand the job over. Returns: whether there was a process that reads this."""
         with self._lock:
-            taken = self._environment == environment(spins=SPINS) and self._tell(os.fsencode(folder.path) + b"\n")
+            taken = self._environment == _wanted() and self._tell(os.fsencode(folder.path) + b"\n")
             self._leave()
             return taken
 
@@ -78,6 +86,12 @@ class _Spare:
         process, self._process = self._process, None
         if process is not None and process.stdin is not None:
             process.stdin.close()
+
+
+def _wanted() -> dict[str, str]:
+    """What a worker that starts now would find, but for what it sets itself."""
+    found = environment(spins=SPINS)
+    return {name: value for name, value in found.items() if not name.startswith(NOT_OURS)}
 
 
 _spare = _Spare()

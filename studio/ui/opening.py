@@ -1,12 +1,13 @@
-"""Tells the browser's side of the page which language to show: the same that Python chooses.
+"""What is written into the page on its way out: which language to show, and what has it opened sooner.
 
 Left alone, gradio 6.31 would show zh-TW and plain zh in English while Python answers in Chinese, and could not follow
 `?lang=zh` in the address. It asks navigator.language before it runs any script of ours, so the choice is written into
-the page's own head on its way out. Not here: the rule (studio.ui.texts.preferred).
+the page's own head. Not here: the rule (studio.ui.texts.preferred), and what opening.js changes.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers
@@ -14,10 +15,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from studio.ui.texts import LOCALES, preferred
 
-_SCRIPT = '<script>Object.defineProperty(navigator, "language", {{get: () => "{locale}"}})</script>'
+_LANGUAGE = '<script>Object.defineProperty(navigator, "language", {{get: () => "{locale}"}})</script>'
+_SOONER = f"<script>{Path(__file__).with_suffix('.js').read_text(encoding='utf-8')}</script>"
 
 
-class ChosenLanguage:
+class Opening:
     """ASGI middleware that touches only the page itself."""
 
     def __init__(self, app: ASGIApp):
@@ -25,7 +27,7 @@ class ChosenLanguage:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         locale = _locale(scope)
-        await self.app(scope, receive, _Page(send, _SCRIPT.format(locale=locale).encode()) if locale else send)
+        await self.app(scope, receive, _Page(send, locale) if locale else send)
 
 
 def _locale(scope: Scope) -> str | None:
@@ -36,11 +38,12 @@ def _locale(scope: Scope) -> str | None:
 
 
 class _Page:
-    """Collects one response and sends it with the script in front of everything else in its head."""
+    """Collects one response and sends it with the language in front of everything else in its head, and opening.js
+    after gradio's configuration, which it changes."""
 
-    def __init__(self, send: Send, script: bytes):
+    def __init__(self, send: Send, locale: str):
         self._send = send
-        self._script = script
+        self._locale = locale
         self._start: Message = {}
         self._body = b""
 
@@ -51,7 +54,8 @@ class _Page:
         self._body += message.get("body", b"")
         if message.get("more_body"):
             return
-        body = self._body.replace(b"<head>", b"<head>" + self._script, 1)
+        body = self._body.replace(b"<head>", b"<head>" + _LANGUAGE.format(locale=self._locale).encode(), 1)
+        body = body.replace(b"</head>", _SOONER.encode() + b"</head>", 1)
         headers = [(name, value) for name, value in self._start["headers"] if name.lower() != b"content-length"]
         headers.append((b"content-length", str(len(body)).encode()))
         await self._send(self._start | {"headers": headers})
