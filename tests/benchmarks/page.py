@@ -1,6 +1,7 @@
 """How fast the page is, in a headless Chromium: `python -m tests.benchmarks.page [--runs 3] [--only start,point,…]`.
 
-    start    from the process of `studio ui` to a Train tab that can be used
+    start    to a Train tab that can be used: from the process of `studio ui`, and from the browser's first request of
+             that server, which has just started ("page")
     point    from the click on Start to the first loss on the chart; the model trains, with the preset identity
     event    from a step in events.jsonl to its point on the chart of a live run
     long     a run of 100,000 steps: opening it, and the time between two frames while it is moved about
@@ -44,7 +45,8 @@ from tests.benchmarks.start import MODEL, new_home, spread, told
 from tests.browser.conftest import FLAGS
 
 BUDGETS = {
-    "start": 3.0,
+    "page": 3.0,
+    "start": 6.0,
     "point, page just opened": 15.0,
     "point, page open for 20 s": 15.0,
     "point, rows known": 15.0,
@@ -138,15 +140,15 @@ def opened(browser: Browser, url: str, query: str = "?tab=train") -> Iterator[Pa
 
 
 def starts(browser: Browser, place: Path, runs: int) -> dict[str, list[float]]:
-    taken: dict[str, list[float]] = {"start": [], "start, served": []}
+    taken: dict[str, list[float]] = {"page": [], "start": []}
     for number in range(runs + 1):
         with served(place) as (url, began):
             answering = time.perf_counter() - began
             with opened(browser, url):
                 usable = time.perf_counter() - began
         if number:
+            taken["page"].append(usable - answering)
             taken["start"].append(usable)
-            taken["start, served"].append(answering)
     return taken
 
 
