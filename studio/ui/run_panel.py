@@ -118,7 +118,11 @@ def wire(page: Page, widgets: Widgets, problem_place: gr.HTML) -> None:
 def _wire_looks(page: Page, widgets: Widgets, quiet: dict[str, Any]) -> None:
     def first(request: gr.Request) -> list[Any]:
         page.ready()
-        return look(page.monitor, str(request.query_params.get("run", "")), {}, request)
+        return in_sight(None, request)
+
+    def in_sight(run: str | None, request: gr.Request) -> list[Any]:
+        """The first tab comes in sight while the page opens, before any run is chosen."""
+        return look(page.monitor, run or str(request.query_params.get("run", "")), {}, request)
 
     def choose(run: str | None, request: gr.Request) -> list[Any]:
         return look(page.monitor, run, {}, request)
@@ -139,7 +143,7 @@ def _wire_looks(page: Page, widgets: Widgets, quiet: dict[str, Any]) -> None:
     widgets.compare.change(guarded(compare), widgets.compare, widgets.comparison, api_name="train_compare", **looking)
     for name, tab in page.tabs.items():
         if name == "train":
-            tab.select(guarded(choose), widgets.run, widgets.refreshed, api_name="train_in_sight", **looking)
+            tab.select(guarded(in_sight), widgets.run, widgets.refreshed, api_name="train_in_sight", **looking)
         else:
             tab.select(lambda: gr.Timer(active=False), None, widgets.timer, api_name=f"train_behind_{name}", **looking)
 

@@ -5,6 +5,7 @@ from studio.jobs import folder as folders
 from studio.jobs.executors.replay import Replay
 from studio.ui import app
 from tests.browser.choosing import choose
+from tests.examples import finished_run
 from tests.ui.recorded import recorded
 
 
@@ -160,6 +161,16 @@ def test_text_from_a_run_is_shown_and_never_run(train):
     assert train.evaluate(shown) == ["100"]
     train.get_by_role("button", name="Later").click()
     assert train.evaluate(shown) == ["200"]
+
+
+def test_the_run_of_the_address_is_shown_though_a_newer_one_exists(page, studio_home):
+    older, newer = finished_run("older"), finished_run("newer")
+    served = app.serve(port=0)
+    page.goto(f"{served.url}/?tab=train&run={older.id}")
+    page.wait_for_function(f"document.querySelector('.live-chart')?.dataset.run === '{older.id}'")
+    page.wait_for_timeout(1000)  # longer than the other answers take that come while the page opens
+    assert page.locator(".live-chart").get_attribute("data-run") == older.id != newer.id
+    served.close()
 
 
 def test_runs_are_compared_in_one_chart(train):
