@@ -5,11 +5,10 @@ Also the cooperative stop, and the rotation of checkpoints. Not here: what a che
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,17 +17,13 @@ import torch
 from transformers import TrainerCallback
 
 from studio.engine.best import best
+from studio.engine.checkpoints import MANIFEST, complete_checkpoints, seal
 from studio.engine.generate import Request, complete
 from studio.engine.models.memory import peak_gib
 from studio.engine.models.narrow import unpacked
 from studio.errors import StudioError
 from studio.events import Emit, Measured, Note, Sample, Saved, Step
-from studio.home import write_atomically
 from studio.specs import Sampling, TrainSpec
-
-MANIFEST = "manifest.json"
-"""Written last into a checkpoint: a folder without it is half a save."""
-
 
 _TOLD_APART = frozenset({"loss", "learning_rate", "grad_norm", "epoch", "num_tokens", "step_time", "total_flos"})
 _OF_THE_CLOCK = ("runtime", "samples_per_second", "steps_per_second", "preparation_time", "jit_compilation_time")
@@ -130,25 +125,25 @@ class Stopper(TrainerCallback):
 class Keeper(TrainerCallback):
     """Completes each checkpoint with a manifest, then removes the oldest ones, by step.
 
-    transformers' own rotation goes by file time, which a clock set back turns into deleting the newest. best: the
-    checkpoint of the best validation stays, however old it gets.
+    transformers' own rotation goes by file time, which a clock set back turns into deleting the newest. The checkpoint
+    of the best validation stays, however old it gets. facts: what each manifest says besides its files.
     """
 
     def __init__(
-        self, checkpoints: Path, limit: int, finish: Callable[[Path], None], emit: Emit, *, best: bool = False
+        self, checkpoints: Path, limit: int, finish: Callable[[Path], None], emit: Emit, facts: Mapping[str, Any]
     ):
         self._checkpoints = checkpoints
         self._limit = limit
         self._finish = finish
         self._emit = emit
-        self._best = best
+        self._facts = facts
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         folder = self._checkpoints / f"checkpoint-{state.global_step}"
         self._finish(folder)
-        seal(folder, state.global_step)
+        seal(folder, state.global_step, **self._facts)
         self._emit(Saved(step=state.global_step, path=str(Path(self._checkpoints.name) / folder.name)))
-        top = best(state.log_history) if self._best else None
+        top = best(state.log_history)
         for step, old in complete_checkpoints(self._checkpoints)[: -self._limit]:
             if top and step == top.step:
                 continue
@@ -247,27 +242,6 @@ def sample_steps(total: int, every: int | None) -> frozenset[int]:
     if every is not None:
         return frozenset(range(every, total + 1, every))
     return frozenset(round(total * part / 5) for part in range(1, 6)) - {0}
-
-
-def seal(folder: Path, step: int) -> None:
-    """Write the manifest of a finished save: the size of every file, in bytes."""
-    whole = sorted(path for path in folder.rglob("*") if path.is_file())
-    files = {path.relative_to(folder).as_posix(): path.stat().st_size for path in whole}
-    write_atomically(folder / MANIFEST, json.dumps({"step": step, "files": files}, indent=1))
-
-
-def complete_checkpoints(checkpoints: Path) -> list[tuple[int, Path]]:
-    """(step, folder) of every checkpoint whose files are all there at their full size, ascending."""
-    found = []
-    for folder in checkpoints.glob("checkpoint-*"):
-        try:
-            manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-            whole = all((folder / name).stat().st_size == size for name, size in manifest["files"].items())
-        except (OSError, ValueError, KeyError):
-            continue
-        if whole:
-            found.append((manifest["step"], folder))
-    return sorted(found)
 
 
 def _finite(value: Any) -> float | None:

@@ -20,7 +20,8 @@ from transformers import set_seed
 from studio import hardware
 from studio.data.example import Message
 from studio.engine.best import Log, Watcher, best, given_up, log_of
-from studio.engine.callbacks import Keeper, Reporter, Sampler, Stopper, complete_checkpoints
+from studio.engine.callbacks import Keeper, Reporter, Sampler, Stopper
+from studio.engine.checkpoints import Checkpoint, complete_checkpoints, fault_of, newest_whole, seal
 from studio.engine.checks import check_alone, check_with_base, refuse, with_extra
 from studio.engine.curve import loss_picture
 from studio.engine.evaluation.examined import examined, kept
@@ -31,7 +32,7 @@ from studio.engine.limits.recovery import train_through
 from studio.engine.methods import Context, Tuning, tuning
 from studio.engine.methods.tuning import keep_state
 from studio.engine.models.arithmetic import measure_once
-from studio.engine.models.load import device, load_base, load_tokenizer, record_origin, template_of
+from studio.engine.models.load import check_base, device, load_base, load_tokenizer, record_origin, template_of
 from studio.engine.models.quantize import keep_trainable
 from studio.engine.models.resolve import peek, resolve
 from studio.engine.reporting import kept_in
@@ -40,7 +41,7 @@ from studio.engine.rows.conversations import Rows
 from studio.engine.stages import STAGES, Setup
 from studio.engine.start import Start, gather, go_on, going_on, start_faults
 from studio.engine.trained import phases
-from studio.errors import DataError
+from studio.errors import DataError, ModelError
 from studio.events import Emit, Note, Phase, Plan
 from studio.home import write_atomically
 from studio.specs import TrainSpec
@@ -81,9 +82,10 @@ def train(
     if faults and not peek(spec.model.name).ready:
         refuse(faults)  # a download would be in vain
     base = resolve(spec.model.name, spec.model.revision, progress=phases(emit))
+    found = _newest(checkpoints, base, emit)
     tokenizer, text_tokenizer = load_tokenizer(base)
     earlier = gather(spec.start.adapters, starts, checkpoints.with_name("start"))
-    template = _template(spec, text_tokenizer, checkpoints, earlier)
+    template = _template(spec, text_tokenizer, found, earlier)
     task = "SEQ_CLS" if stage.labels else "CAUSAL_LM"
     faults += check_with_base(spec, base, machine, fresh=not earlier)
     refuse([*faults, *start_faults(spec, earlier, base, template, task)])
@@ -94,7 +96,7 @@ def train(
         rows = stage.rows(spec, text_tokenizer, template, emit, place=place, stopping=stopping)
         if rows is None:
             return None
-        _refuse_other_rows(rows, record, checkpoints)
+        _refuse_other_rows(rows, found)
         _tell_about(rows, spec, emit)
         if stopping():
             return None
@@ -124,8 +126,7 @@ def train(
             keep_state(method, model, checkpoint)
             finish(checkpoint)
 
-        limit, keep_best = spec.training.save_total_limit, spec.training.keep_best
-        keeper = Keeper(checkpoints, limit, complete, emit, best=keep_best)
+        keeper = Keeper(checkpoints, spec.training.save_total_limit, complete, emit, {"data": rows.hashes})
         sampler = Sampler(spec, *_prompts(spec, template, text_tokenizer), text_tokenizer.decode, emit)
         told_by = Reporter(emit, likelihood=spec.stage.kind in ("sft", "pretrain"))
         watching = [
@@ -159,27 +160,36 @@ def train(
         plan = _plan(spec, method, trainer, rows, machine, choices)
         write_atomically(record, json.dumps(plan.model_dump(mode="json") | kept(record), indent=1))
         emit(plan)
-        if not complete_checkpoints(checkpoints):
+        if found is None:
             examined(stage.examine, trainer, rows, when="before", record=record, emit=emit)
         if spec.training.preflight:
             preflight(trainer, steps=plan.total_steps, emit=emit)
         emit(Phase(name="train"))
-        if not _trained(trainer, spec, checkpoints, emit):
+        if not _trained(trainer, spec, checkpoints, found, emit):
             return None
         examined(stage.examine, trainer, rows, when="after", record=record, emit=emit)
         emit(Phase(name="save"))
-        _save(method, trainer.model, adapter, finish)
+        _save(method, trainer.model, adapter, finish, trainer.state.global_step)
         return adapter
 
 
-def _trained(trainer: Any, spec: TrainSpec, checkpoints: Path, emit: Emit) -> bool:
-    """Train to the end, from the newest checkpoint if there is one. Returns: whether it was reached."""
+def _newest(checkpoints: Path, base: Path, emit: Emit) -> Checkpoint | None:
+    """The checkpoint to go on from. Raises: ModelError: none can be trusted, or it was trained on another base."""
+    found, damaged = newest_whole(checkpoints)
+    for sentence in damaged:
+        emit(Note(text=sentence))
+    if found is not None:
+        check_base(found.folder, base)
+    return found
+
+
+def _trained(trainer: Any, spec: TrainSpec, checkpoints: Path, found: Checkpoint | None, emit: Emit) -> bool:
+    """Train to the end, from a checkpoint if there is one. Returns: whether it was reached."""
     patience = spec.training.early_stopping
-    found = complete_checkpoints(checkpoints)
-    newest = str(found[-1][1]) if found else None
+    newest = str(found.folder) if found else None
     if found:
-        emit(Note(text=f"Resumed from the checkpoint at step {found[-1][0]}."))
-    if found and given_up(log := log_of(found[-1][1]), patience):
+        emit(Note(text=f"Resumed from the checkpoint at step {found.step}."))
+    if found and given_up(log := log_of(found.folder), patience):
         trainer._load_from_checkpoint(newest)  # it had ended early already
     else:
         train_through(trainer, newest, emit)
@@ -198,6 +208,8 @@ def _take_up_best(trainer: Any, log: Log, checkpoints: Path, emit: Emit) -> None
     if place is None:
         emit(Note(text="No validation gave a number, so the outcome is the last step's."))
         return
+    if fault := fault_of(place):
+        raise ModelError(f"The checkpoint with the best {top} is damaged: {fault}. Start a new run.")
     trainer._load_from_checkpoint(str(place))
     emit(Note(text=f"The outcome is the checkpoint with the best {top}."))
 
@@ -220,15 +232,16 @@ def _context(spec: TrainSpec, base: Path, tokenizer: TextTokenizer, rows: Rows, 
     return Context(spec, base, tokenizer.ids, glimpse, task)
 
 
-def _template(spec: TrainSpec, tokenizer: TextTokenizer, checkpoints: Path, earlier: Sequence[Start]) -> Template:
+def _template(
+    spec: TrainSpec, tokenizer: TextTokenizer, found: Checkpoint | None, earlier: Sequence[Start]
+) -> Template:
     """A run that goes on keeps the template that it began with, and so does one that goes on from another."""
-    found = complete_checkpoints(checkpoints)
     name = spec.template.name
     if earlier and name == AUTO and not found:
         return template_of(earlier[0].folder, name, tokenizer)
     if spec.stage.kind == "classify" and name == AUTO and not tokenizer.chat_template:
         name = "default"  # nothing is written with it, and many a model that classifies has none of its own
-    return template_of(found[-1][1], name, tokenizer) if found else resolve_template(name, tokenizer)
+    return template_of(found.folder, name, tokenizer) if found else resolve_template(name, tokenizer)
 
 
 @contextmanager
@@ -240,11 +253,9 @@ def _scratch(place: Path) -> Iterator[Path]:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def _refuse_other_rows(rows: Rows, record: Path, checkpoints: Path) -> None:
+def _refuse_other_rows(rows: Rows, found: Checkpoint | None) -> None:
     """A run that goes on must go on with the rows that it began with."""
-    if not record.is_file() or not complete_checkpoints(checkpoints):
-        return
-    before = json.loads(record.read_text(encoding="utf-8")).get("data", {})
+    before = found.facts.get("data", {}) if found else {}
     for name, digest in rows.hashes.items():
         if before.get(name, digest) != digest:
             raise DataError(
@@ -323,11 +334,12 @@ def _total_steps(trainer: Any) -> int:
     return math.ceil(per_epoch * trainer.args.num_train_epochs)
 
 
-def _save(method: Tuning, model: Any, adapter: Path, finish: Callable[[Path], None]) -> None:
+def _save(method: Tuning, model: Any, adapter: Path, finish: Callable[[Path], None], step: int) -> None:
     """Write the outcome beside its place, then move it there, so that it is whole or absent."""
     scratch = adapter.with_name(f".{adapter.name}")
     shutil.rmtree(scratch, ignore_errors=True)
     method.save(model, scratch)
     finish(scratch)
+    seal(scratch, step)
     shutil.rmtree(adapter, ignore_errors=True)
     scratch.replace(adapter)

@@ -11,12 +11,12 @@ from studio.jobs.folder import JobFolder
 
 def test_f55_a_rotation_that_is_killed_in_the_middle_leaves_no_half_checkpoint_that_looks_whole(tmp_path, monkeypatch):
     job = JobFolder(tmp_path)
-    keeper = Keeper(job.checkpoints, 1, lambda folder: None, lambda event: None)
+    keeper = Keeper(job.checkpoints, 1, lambda folder: None, lambda event: None, {})
 
     def save(step):
         job.checkpoint(step).mkdir(parents=True)
         (job.checkpoint(step) / "weights").write_bytes(b"12345")
-        keeper.on_save(None, SimpleNamespace(global_step=step), None)
+        keeper.on_save(None, SimpleNamespace(global_step=step, log_history=[]), None)
 
     def killed(folder):
         raise KeyboardInterrupt

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from studio.engine.best import STATE, best, log_of
+from studio.engine.checkpoints import seal
 from studio.engine.fast.trainer import documents_of
 from studio.engine.methods import TUNINGS
 from studio.events import Measured, Note, Step
@@ -39,9 +40,7 @@ def resumed(whole, wanted, step):
     state = json.loads((copy / STATE).read_text())
     text = json.dumps(state | {"save_steps": 1000})
     (copy / STATE).write_text(text)
-    manifest = json.loads((copy / "manifest.json").read_text())
-    manifest["files"][STATE] = len(text)
-    (copy / "manifest.json").write_text(json.dumps(manifest))
+    seal(copy, step)
     shutil.copyfile(whole.record, other.record)
     assert other(wanted) == other.adapter
     return other

@@ -11,7 +11,8 @@ from transformers import AutoModelForCausalLM
 
 from studio.data import registry
 from studio.engine import callbacks
-from studio.engine.callbacks import MANIFEST, complete_checkpoints, sample_steps, seal
+from studio.engine.callbacks import sample_steps
+from studio.engine.checkpoints import MANIFEST, complete_checkpoints, seal
 from studio.engine.train import train
 from studio.errors import DataError, SpecError, StudioError
 from studio.events import Measured, Note, Plan, Sample, Saved, Step

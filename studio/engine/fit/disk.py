@@ -62,5 +62,5 @@ def _free() -> int:
 def _at_once(spec: TrainSpec, steps: int | None) -> int:
     """Those that are kept, the best one, and the one that is being written before the oldest goes."""
     training = spec.training
-    kept = training.save_total_limit + (1 if training.keep_best else 0) + 1
+    kept = training.save_total_limit + (1 if spec.data.validation_share else 0) + 1
     return kept if steps is None else min(kept, ceil(steps / training.save_steps))

@@ -10,7 +10,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from studio.engine.callbacks import complete_checkpoints
+from studio.engine.checkpoints import complete_checkpoints
 from studio.events import Emit, Note, Phase
 
 SPARE = 64 * 1024**2

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from studio.engine.callbacks import complete_checkpoints
+from studio.engine.checkpoints import complete_checkpoints
 from studio.engine.limits.memory import out_of_memory
 from studio.errors import StudioError
 from studio.events import Emit, Note

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from studio.engine.callbacks import complete_checkpoints
+from studio.engine.checkpoints import complete_checkpoints
 from studio.engine.limits import disk as waiting
 from studio.events import Note, Phase, Step
 from tests.engine.test_train import Run, spec

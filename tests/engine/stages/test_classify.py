@@ -11,7 +11,7 @@ from transformers import AutoModelForSequenceClassification, GPT2Config, GPT2For
 
 from studio import presets
 from studio.data import registry
-from studio.engine.callbacks import complete_checkpoints
+from studio.engine.checkpoints import complete_checkpoints
 from studio.engine.evaluation.classifying import padded, probabilities
 from studio.engine.methods import Context, tuning
 from studio.engine.models.load import load_base, load_tokenizer, recorded
