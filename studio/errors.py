@@ -6,6 +6,8 @@
     ├── TemplateError           a template that cannot be loaded or rendered
     ├── ModelError              a model, tokenizer or adapter that cannot be found or loaded
     ├── JobError                a job that cannot be started, stopped, resumed or found
+    ├── Diverged                a training run whose numbers are no longer finite
+    ├── OutOfMemory             a run that no longer fits, whatever it gives up
     ├── ExportError             an export that cannot be written or proven
     ├── ServingError            a chat server that cannot be started or reached
     └── MissingExtra            an optional package that is not installed
@@ -55,6 +57,14 @@ class ModelError(StudioError):
 
 class JobError(StudioError):
     """A job cannot be started, stopped, resumed or found."""
+
+
+class Diverged(StudioError):
+    """The loss, a gradient or a weight of a training run is no longer a finite number."""
+
+
+class OutOfMemory(StudioError):
+    """A run does not fit into memory, and there is nothing left that it could do without."""
 
 
 class ExportError(StudioError):

@@ -136,12 +136,16 @@ class Note(_Event):
 
 
 class Ended(_Event):
-    """The last event of an attempt. state `failed` carries what happened; `path` is the outcome, where there is one."""
+    """The last event of an attempt. state `failed` carries what happened; `path` is the outcome, where there is one.
+
+    cause: a failure that has a remedy of its own.
+    """
 
     type: Literal["ended"] = "ended"
     state: Literal["finished", "stopped", "failed"]
     message: str = ""
     path: str | None = None
+    cause: Literal["out_of_memory", "diverged"] | None = None
 
 
 _Any = Started | Phase | Plan | Preflight | Step | Measured | Sample | Saved | Note | Ended

@@ -18,10 +18,10 @@ from transformers import TrainerCallback
 
 from studio.engine.best import best
 from studio.engine.checkpoints import MANIFEST, complete_checkpoints, seal
+from studio.engine.divergence import diverged
 from studio.engine.generate import Request, complete
 from studio.engine.models.memory import peak_gib
 from studio.engine.models.narrow import unpacked
-from studio.errors import StudioError
 from studio.events import Emit, Measured, Note, Sample, Saved, Step
 from studio.specs import Sampling, TrainSpec
 
@@ -64,10 +64,7 @@ class Reporter(TrainerCallback):
             return
         loss = float(logs["loss"])
         if not math.isfinite(loss):
-            raise StudioError(
-                f"The loss became {loss} at step {state.global_step}. Earlier checkpoints are untouched. "
-                "Lower training.learning_rate, or raise training.warmup, and start again."
-            )
+            raise diverged(f"The loss became {loss}", state.global_step)
         self._emit(
             Step(
                 step=state.global_step,

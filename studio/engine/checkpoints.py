@@ -96,11 +96,12 @@ def _sealed(checkpoints: Path) -> list[Checkpoint]:
     for folder in checkpoints.glob("checkpoint-*"):
         number = folder.name.removeprefix("checkpoint-")
         if number.isdecimal() and (folder / MANIFEST).is_file():
-            found.append(Checkpoint(int(number), folder, _facts(folder)))
+            found.append(Checkpoint(int(number), folder, facts_of(folder)))
     return sorted(found, key=lambda each: each.step)
 
 
-def _facts(folder: Path) -> dict[str, Any]:
+def facts_of(folder: Path) -> dict[str, Any]:
+    """What a manifest says besides the files; nothing where it cannot be read."""
     try:
         said = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         return {name: value for name, value in said.items() if name != "files"}

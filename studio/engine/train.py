@@ -24,6 +24,7 @@ from studio.engine.callbacks import Keeper, Reporter, Sampler, Stopper
 from studio.engine.checkpoints import Checkpoint, complete_checkpoints, fault_of, newest_whole, seal
 from studio.engine.checks import check_alone, check_with_base, refuse, with_extra
 from studio.engine.curve import loss_picture
+from studio.engine.divergence import RATE, Guard, Slower
 from studio.engine.evaluation.examined import examined, kept
 from studio.engine.fast.rules import holds_narrow
 from studio.engine.limits.disk import Room
@@ -61,6 +62,7 @@ def train(
     code: Path | None = None,
     judge: Judge | None = None,
     starts: Callable[[], Sequence[Path]] = tuple,
+    rate: float = 1.0,
 ) -> Path | None:
     """Train, from the newest whole checkpoint if there is one.
 
@@ -70,9 +72,12 @@ def train(
         code: a Python file with a reward function, which only somebody at the shell can name.
         judge: the reward model that the spec names.
         starts: the folders that start.adapters names, in its order. Only asked at the first attempt.
+        rate: share of the spec's learning rate, for a run that goes on after it diverged.
     Returns: the adapter's folder, or None if the run was stopped before its end.
     Raises: StudioError: something the user can act on.
     """
+    if rate != 1.0:
+        emit(Note(text=f"Trains at {rate:.4g} times the learning rate of the spec."))
     measure_once()
     machine = hardware.detect()
     choices = hardware.choices(spec, machine)
@@ -126,13 +131,15 @@ def train(
             keep_state(method, model, checkpoint)
             finish(checkpoint)
 
-        keeper = Keeper(checkpoints, spec.training.save_total_limit, complete, emit, {"data": rows.hashes})
+        keeper = Keeper(checkpoints, spec.training.save_total_limit, complete, emit, {"data": rows.hashes, RATE: rate})
         sampler = Sampler(spec, *_prompts(spec, template, text_tokenizer), text_tokenizer.decode, emit)
         told_by = Reporter(emit, likelihood=spec.stage.kind in ("sft", "pretrain"))
         watching = [
             told_by,
             *([] if labels else [sampler]),
             Stopper(stopping),
+            Guard(checkpoints),
+            Slower(rate, checkpoints),
             Room(checkpoints, stopping, emit),
             keeper,
         ]
@@ -189,8 +196,10 @@ def _trained(trainer: Any, spec: TrainSpec, checkpoints: Path, found: Checkpoint
     newest = str(found.folder) if found else None
     if found:
         emit(Note(text=f"Resumed from the checkpoint at step {found.step}."))
-    if found and given_up(log := log_of(found.folder), patience):
-        trainer._load_from_checkpoint(newest)  # it had ended early already
+    log = log_of(found.folder) if found else []
+    if found and (found.step >= _total_steps(trainer) or given_up(log, patience)):
+        trainer._load_from_checkpoint(newest)  # it had come to its end; transformers would take a step more
+        trainer.state.global_step = trainer.state.max_steps = found.step
     else:
         train_through(trainer, newest, emit)
         log = trainer.state.log_history

@@ -5,6 +5,8 @@
     lock           held by the worker        stop           present: end at the next step
     checkpoints/   checkpoint-N              adapter/       the finished adapter
     started        touched at each start     record.json    versions, hashes, choices
+    queued         its place in the queue    exit.json      how the worker's process ended
+    rate           share of the learning rate of the spec, after a run that diverged
     start/         what the run went on from loss.svg       the loss as a picture
     predictions.jsonl                        one line per evaluated row
     report.json      figures of an audit     findings/      where an audit found something
@@ -75,6 +77,19 @@ class JobFolder:
         return self.path / "started"
 
     @property
+    def queued(self) -> Path:
+        """Present while the job waits for its turn (studio.jobs.queue)."""
+        return self.path / "queued"
+
+    @property
+    def exit(self) -> Path:
+        return self.path / "exit.json"
+
+    @property
+    def rate(self) -> Path:
+        return self.path / "rate"
+
+    @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
@@ -137,6 +152,13 @@ class JobFolder:
         except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
             why = f"{type(error).__name__}: {error}"
             raise JobError(f"{self.about} cannot be read ({why}). The job's folder is damaged.") from error
+
+    def read_rate(self) -> float:
+        """What the learning rate of the spec is multiplied by."""
+        try:
+            return float(self.rate.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return 1.0
 
     def read_spec(self) -> Any:
         """The spec that the job was started with."""

@@ -18,7 +18,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from studio.errors import StudioError
+from studio.errors import Diverged, OutOfMemory, StudioError
 from studio.events import Ended, Started
 from studio.jobs.folder import JobFolder, earlier, export_target, find
 from studio.jobs.journal import Journal, last_attempt
@@ -55,21 +55,26 @@ def _run(folder: JobFolder, journal: Journal) -> Ended:
     try:
         outcome = _story(folder.read_about()["kind"])(folder, journal.append, folder.stop.exists)
     except StudioError as error:
-        return Ended(state="failed", message=str(error))
+        causes = {Diverged: "diverged", OutOfMemory: "out_of_memory"}
+        return Ended(state="failed", message=str(error), cause=causes.get(type(error)))
     except MemoryError:
         audits = folder.read_about()["kind"] == "audit"
-        return Ended(state="failed", message=_TOO_MUCH_TO_COMPARE if audits else _OUT_OF_MEMORY)
+        return _out_of_memory(_TOO_MUCH_TO_COMPARE if audits else _OUT_OF_MEMORY)
     except OSError as error:
         traceback.print_exc()
         return Ended(state="failed", message=_system_fault(error, folder))
     except BaseException as error:  # noqa: BLE001 - the journal must end even for a bug; the log holds all of it
         traceback.print_exc()
         if type(error).__name__ == "OutOfMemoryError":  # torch's, which cannot be imported here
-            return Ended(state="failed", message=_OUT_OF_MEMORY)
+            return _out_of_memory(_OUT_OF_MEMORY)
         last = str(error).strip().splitlines()[:1] or [""]
         return Ended(state="failed", message=f"{type(error).__name__}: {last[0]} (whole story in {folder.log})")
     # without an outcome it was stopped; a wish to stop that came after the last step changes nothing
     return Ended(state="finished" if outcome else "stopped", path=str(outcome) if outcome else None)
+
+
+def _out_of_memory(text: str) -> Ended:
+    return Ended(state="failed", message=text, cause="out_of_memory")
 
 
 Story = Callable[[JobFolder, Callable[[Any], None], Callable[[], bool]], Any]
@@ -92,6 +97,7 @@ def _story(kind: str) -> Story:
             code=folder.rewards if folder.rewards.is_file() else None,
             judge=_judge(folder),
             starts=lambda: [earlier(name) for name in folder.read_spec().start.adapters],
+            rate=folder.read_rate(),
         )
     if kind == "evaluate":
         from studio.engine.evaluation.answers import evaluate

@@ -18,7 +18,7 @@ from studio.engine.fast.path import Path
 from studio.engine.fast.sizes import TOKENS
 from studio.engine.limits.memory import out_of_memory
 from studio.engine.models.memory import keep_heap_small
-from studio.errors import StudioError
+from studio.errors import OutOfMemory
 from studio.events import Emit, Note
 
 
@@ -83,7 +83,7 @@ class FastTrainer(SFTTrainer):
             self._lower(documents)  # outside of the handler, where the error would keep alive what was computed
 
     def lower(self, batch: dict[str, torch.Tensor]) -> None:
-        """Take less memory from now on, because it ran out with this batch. Raises: StudioError: it cannot be less."""
+        """Take less memory from now on, because it ran out with this batch. Raises: OutOfMemory: it cannot be less."""
         self._lower(documents_of(batch))
 
     def _step(self, documents: Sequence[Document]) -> torch.Tensor:
@@ -111,7 +111,7 @@ class FastTrainer(SFTTrainer):
             self._recompute()
             self.emit(Note(text=_RECOMPUTED.format(step=self.state.global_step + 1)))
         else:
-            raise StudioError(_TOO_LONG.format(tokens=f"{longest:,}"))
+            raise OutOfMemory(_TOO_LONG.format(tokens=f"{longest:,}"))
 
     def _recompute(self) -> None:
         self.model.enable_input_require_grads()

@@ -14,7 +14,7 @@ import torch
 
 from studio.engine.checkpoints import complete_checkpoints
 from studio.engine.limits.memory import out_of_memory
-from studio.errors import StudioError
+from studio.errors import OutOfMemory
 from studio.events import Emit, Note
 
 _HALVED = (
@@ -35,7 +35,7 @@ _GENERATED = (
 def train_through(trainer: Any, newest: str | None, emit: Emit) -> None:
     """Train to the end, whatever memory says. newest: a checkpoint's folder to go on from.
 
-    Raises: StudioError: memory ran out and there is nothing left to divide.
+    Raises: OutOfMemory: memory ran out and there is nothing left to divide.
     """
     while True:
         try:
@@ -60,9 +60,9 @@ def _let_go(trainer: Any) -> None:
 
 def _refuse_hopeless(trainer: Any, step: int) -> None:
     if hasattr(trainer, "num_generations"):  # trl's trainers that write answers
-        raise StudioError(_GENERATED.format(step=step))
+        raise OutOfMemory(_GENERATED.format(step=step))
     if trainer.args.per_device_train_batch_size == 1 and trainer.model.is_gradient_checkpointing:
-        raise StudioError(_NOTHING_LEFT.format(step=step))
+        raise OutOfMemory(_NOTHING_LEFT.format(step=step))
 
 
 def _saved(trainer: Any) -> str | None:
