@@ -85,6 +85,15 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def memory_kills() -> int:
+    """How many processes the system has ended so far because memory ran out; 0 where it does not count them."""
+    try:
+        lines = Path("/proc/vmstat").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
+
+
 def thread_environment(*, spins: int = 0) -> dict[str, str]:
     """Environment for a process that computes on this machine's cores, unless the user has set it.
 

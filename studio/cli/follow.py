@@ -39,8 +39,11 @@ def summary(view: JobView, folder: JobFolder) -> dict[str, Any]:
 
 def started(folder: JobFolder, *, as_json: bool) -> None:
     """Say that a job was started and is not followed."""
+    view = view_of(folder)
     if as_json:
-        output.emit({"id": folder.id, "state": view_of(folder).state, "folder": str(folder.path)})
+        output.emit({"id": folder.id, "state": view.state, "folder": str(folder.path)})
+    elif view.place:
+        output.line(f"{folder.id} waits at place {view.place} of the queue. See it: studio jobs show {folder.id}")
     else:
         output.line(f"{folder.id} has started. See it: studio jobs show {folder.id}")
 
@@ -58,6 +61,8 @@ def follow(
     Returns: the exit status.
     """
     tell = outcome or partial(_outcome, as_json=as_json)
+    if place := view_of(folder).place:
+        output.note(f"{folder.id} waits at place {place} of the queue, and begins when the runs before it have ended.")
     try:
         with _stop_on_interrupt(folder), _shown(folder, as_json) as show:
             for event in control.follow(folder, offset=offset):

@@ -62,8 +62,11 @@ def stop(job: Id, as_json: Json = False) -> None:
     from studio.jobs.monitor import view_of
 
     folder = control.stop(job)
+    state = view_of(folder).state
     if as_json:
-        output.emit({"id": folder.id, "state": view_of(folder).state, "folder": str(folder.path)})
+        output.emit({"id": folder.id, "state": state, "folder": str(folder.path)})
+    elif state == "stopped":
+        output.line(f"{folder.id} is taken out of the queue.")
     else:
         output.line(f"{folder.id} saves and stops at its next step.")
 
@@ -76,6 +79,9 @@ def resume(
         bool, typer.Option("--json", help="One JSON object per line: each event, then the end.")
     ] = False,
     detach: Annotated[bool, typer.Option("--detach", help="Start it and return at once.")] = False,
+    rate: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="Go on at this share of the learning rate, such as 0.5.")
+    ] = None,
 ) -> None:
     """Go on with a stopped or broken job from its newest checkpoint."""
     from studio.cli import follow
@@ -85,11 +91,27 @@ def resume(
     session: Session = context.obj
     events = find(job).events
     offset = events.stat().st_size if events.exists() else 0
-    folder = control.resume(job, executor=session.get_executor())
+    folder = control.resume(job, executor=session.get_executor(), rate=rate)
     if detach:
         follow.started(folder, as_json=as_json)
         return
     raise typer.Exit(follow.follow(folder, as_json=as_json, offset=offset))
+
+
+@app.command()
+def move(
+    job: Id,
+    to: Annotated[int, typer.Option(help="Its new place in the queue; 1 is the next to begin.", min=1)] = 1,
+    as_json: Json = False,
+) -> None:
+    """Change the place of a run that waits. `stop` takes it out of the queue."""
+    from studio.jobs import queue
+
+    order = [folder.id for folder in queue.move(job, to)]
+    if as_json:
+        output.emit(order)
+    else:
+        output.table(("place", "id"), enumerate(order, start=1))
 
 
 @app.command()
@@ -144,7 +166,7 @@ def _lines(view: Any, folder: Any) -> list[tuple[str, Any]]:
     return [
         ("id", view.id),
         ("kind", view.kind),
-        ("state", view.state),
+        ("state", f"{view.state}, place {view.place}" if view.place else view.state),
         ("created", output.when(view.created)),
         ("phase", view.phase.name if view.live and view.phase else ""),
         ("step", _steps(view)),

@@ -5,22 +5,23 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
-
-from filelock import FileLock, Timeout
 
 from studio import specs
 from studio.data import registry, selection
 from studio.errors import Fault, JobError, SpecError, unknown
 from studio.events import Ended, Event, Started
-from studio.home import home
+from studio.home import write_atomically
 from studio.jobs import folder as folders
+from studio.jobs import queue
 from studio.jobs.executors import local
 from studio.jobs.folder import JobFolder
-from studio.jobs.journal import tail
+from studio.jobs.journal import Journal, last_attempt, tail
 from studio.jobs.monitor import JobView, is_live, log_tail, view_of
+
+AT_ONCE_S = 5.0
+"""Starts of one spec that are no further apart are one start."""
 
 
 class Executor(Protocol):
@@ -30,13 +31,13 @@ class Executor(Protocol):
 
 
 def submit(spec: specs.Spec, *, executor: Executor = local, code: Path | None = None) -> JobFolder:
-    """Make a job of a spec and start it.
+    """Make a job of a spec and start it; a training run waits in the queue while another is alive.
 
-    Several audits may run at once, and beside a training run. code: a Python file with a reward function, which runs
-    with the user's rights; only the shell and Python may give one, never the page.
+    Two training runs would share the same cores or GPU and slow each other down; jobs of other kinds may run beside
+    one. The same spec started again within AT_ONCE_S is the same start, such as one in two tabs. code: a Python file
+    with a reward function, which runs with the user's rights; only the shell and Python may give one, never the page.
     Raises: SpecError: it names no dataset, or one that is unknown or has faulty rows that are not to be skipped.
-        JobError: it asks for a run or checkpoint that does not exist, or for a target that does; or another training
-        run is alive (two would share the same cores or GPU and slow each other down).
+        JobError: it asks for a run or checkpoint that does not exist, or for a target that does.
     """
     kind = next(kind for kind, each in specs.KINDS.items() if isinstance(spec, each))
     spec = _settled(spec)
@@ -50,36 +51,65 @@ def submit(spec: specs.Spec, *, executor: Executor = local, code: Path | None = 
         folders.find(spec.run).adapter_at(spec.checkpoint)
     if kind == "export" and (target := folders.export_target(spec)).exists():
         raise JobError(f"{target} exists already. Name another folder in out, or move that one away.")
-    with _submitting():
-        if kind == "train":
-            _refuse_second_run()
+    with queue.submitting():
+        if kind == "train" and (twin := _started_just_now(spec)):
+            return twin
         folder = folders.create(kind, spec, _name(spec), code=code)
-        _start(folder, executor)
+        _start_or_queue(folder, executor)
     return folder
 
 
-def resume(job_id: str, *, executor: Executor = local) -> JobFolder:
+def resume(job_id: str, *, executor: Executor = local, rate: float | None = None) -> JobFolder:
     """Start a further attempt of a job in its own folder; a training run goes on from its newest checkpoint.
 
-    Raises: JobError: it is alive, or has finished.
+    It waits in the queue while another training run is alive. rate: the share of its learning rate so far at which it
+    goes on, above 0 and up to 1.
+    Raises: JobError: it is alive, waits already, or has finished; or the rate is none.
     """
-    with _submitting():
+    if rate is not None and not 0 < rate <= 1:
+        raise JobError(f"A rate of {rate} is not above 0 and up to 1, such as 0.5 for half.")
+    with queue.submitting():
         folder = folders.find(job_id)
         view = view_of(folder)
         if view.live:
             raise JobError(f"{job_id} is {view.state}. Stop it first.")
+        if view.state == "queued":
+            raise JobError(f"{job_id} waits in the queue already.")
         if view.state == "finished":
             raise JobError(f"{job_id} has finished. Start a new run with a changed spec.")
-        if view.kind == "train":
-            _refuse_second_run()
-        folder.stop.unlink(missing_ok=True)
-        _start(folder, executor)
+        if rate is not None:
+            write_atomically(folder.rate, f"{folder.read_rate() * rate:.6g}")
+        _start_or_queue(folder, executor)
     return folder
 
 
+def advance(executor: Executor = local) -> JobFolder | None:
+    """Start the run whose turn it is, if no other is alive. Returns: its folder, or None."""
+    if not queue.waiting():  # without the lock, because it is asked often
+        return None
+    with queue.submitting():
+        if _living():
+            return None
+        folder = next(iter(queue.waiting()), None)
+        if folder is not None:
+            queue.leave(folder)
+            _start(folder, executor)
+        return folder
+
+
 def stop(job_id: str) -> JobFolder:
-    """Ask a job to save and end at its next step. Raises: JobError: it is not alive."""
+    """Ask a job to save and end at its next step, or take it out of the queue.
+
+    Raises: JobError: it is neither alive nor waiting.
+    """
     folder = folders.find(job_id)
+    with queue.submitting():
+        if folder.queued.is_file():
+            queue.leave(folder)
+            journal = Journal(folder.events, last_attempt(folder.events) + 1)
+            journal.append(Ended(state="stopped", message="It was taken out of the queue."))
+            journal.close()
+            return folder
     view = view_of(folder)
     if not view.live:
         raise JobError(f"{job_id} is not running ({view.state}).")
@@ -87,8 +117,8 @@ def stop(job_id: str) -> JobFolder:
     return folder
 
 
-def follow(folder: JobFolder, *, poll_s: float = 0.2, offset: int = 0) -> Iterator[Event]:
-    """The events of a job's present attempt as they come, until it ends.
+def follow(folder: JobFolder, *, poll_s: float = 0.2, offset: int = 0, executor: Executor = local) -> Iterator[Event]:
+    """The events of a job's present attempt as they come, until it ends. One that waits begins when its turn has come.
 
     offset: skip this many bytes of older attempts. Raises: JobError: the worker died without a word; its log's end is
         in the text.
@@ -98,8 +128,10 @@ def follow(folder: JobFolder, *, poll_s: float = 0.2, offset: int = 0) -> Iterat
         yield from events
         if any(isinstance(event, Ended) for event in events):
             return
+        if folder.queued.is_file():
+            advance(executor)
         # the lock first, because a view is the whole history read again
-        if not events and not folder.is_locked() and not view_of(folder).live:
+        elif not events and not folder.is_locked() and not view_of(folder).live:
             events, offset, _ = tail(folder.events, offset)
             yield from events
             if not any(isinstance(event, Ended) for event in events):
@@ -116,16 +148,6 @@ def wait(folder: JobFolder, *, on_event: Callable[[Event], None] | None = None, 
         if isinstance(event, Ended) and event.state == "failed":
             raise JobError(event.message)
     return view_of(folder)
-
-
-@contextmanager
-def _submitting() -> Iterator[None]:
-    """One at a time, so that two starts at once make one run."""
-    try:
-        with FileLock(home().jobs / ".submit", timeout=30):
-            yield
-    except Timeout as error:
-        raise JobError("Another start has been going on for 30 s. Look at the list of jobs, then try again.") from error
 
 
 def _settled(spec: specs.Spec) -> specs.Spec:
@@ -196,6 +218,7 @@ def _check_audited(spec: specs.AuditSpec) -> None:
 
 
 def _start(folder: JobFolder, executor: Executor) -> None:
+    folder.exit.unlink(missing_ok=True)
     folder.started.touch()
     try:
         executor.start(folder)
@@ -203,12 +226,28 @@ def _start(folder: JobFolder, executor: Executor) -> None:
         raise JobError(f"The worker of {folder.id} could not be started: {error.strerror}.") from error
 
 
-def _refuse_second_run() -> None:
+def _start_or_queue(folder: JobFolder, executor: Executor) -> None:
+    folder.stop.unlink(missing_ok=True)
+    if folder.read_about()["kind"] == "train" and (queue.waiting() or _living(besides=folder)):
+        queue.enter(folder)
+    else:
+        _start(folder, executor)
+
+
+def _living(*, besides: JobFolder | None = None) -> JobFolder | None:
+    """A training run that is alive."""
+    trains = (folder for folder in folders.every() if folder != besides and folder.kind_or_none() == "train")
+    return next((folder for folder in trains if is_live(folder)), None)
+
+
+def _started_just_now(spec: specs.TrainSpec) -> JobFolder | None:
+    """A run of the same spec that was started a moment ago and goes on or waits."""
     for folder in folders.every():
-        if folder.read_about().get("kind") == "train" and is_live(folder):
-            raise JobError(
-                f"{folder.id} is {view_of(folder).state}. Wait for it, or stop it, before you start another run."
-            )
+        if folder.kind_or_none() != "train" or abs(time.time() - folder.read_about()["created"]) > AT_ONCE_S:
+            continue
+        if (folder.queued.is_file() or is_live(folder)) and folder.spec.read_text("utf-8") == specs.dump(spec):
+            return folder
+    return None
 
 
 def _name(spec: specs.Spec) -> str:

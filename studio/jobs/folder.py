@@ -6,6 +6,7 @@
     checkpoints/   checkpoint-N              adapter/       the finished adapter
     started        touched at each start     record.json    versions, hashes, choices
     queued         its place in the queue    exit.json      how the worker's process ended
+    heartbeat      touched while the worker's process runs
     rate           share of the learning rate of the spec, after a run that diverged
     start/         what the run went on from loss.svg       the loss as a picture
     predictions.jsonl                        one line per evaluated row
@@ -80,6 +81,10 @@ class JobFolder:
     def queued(self) -> Path:
         """Present while the job waits for its turn (studio.jobs.queue)."""
         return self.path / "queued"
+
+    @property
+    def heartbeat(self) -> Path:
+        return self.path / "heartbeat"
 
     @property
     def exit(self) -> Path:
@@ -159,6 +164,13 @@ class JobFolder:
             return float(self.rate.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return 1.0
+
+    def kind_or_none(self) -> str | None:
+        """The job's kind; None for a folder that is damaged."""
+        try:
+            return self.read_about()["kind"]
+        except JobError:
+            return None
 
     def read_spec(self) -> Any:
         """The spec that the job was started with."""

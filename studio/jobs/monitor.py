@@ -6,9 +6,12 @@ process loses nothing, because the folder is read again. Not here: starting or s
 
 from __future__ import annotations
 
+import json
 import logging
+import signal
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -17,12 +20,16 @@ from studio.errors import JobError, StudioError, unknown
 from studio.events import Ended, Event, Measured, Note, Phase, Plan, Preflight, Sample, Saved, Started, Step
 from studio.home import home
 from studio.jobs import folder as folders
+from studio.jobs import queue
 from studio.jobs.folder import JobFolder
 from studio.jobs.journal import tail
 
 log = logging.getLogger("studio.jobs")
 
-State = Literal["starting", "running", "stopping", "stalled", "finished", "stopped", "failed", "interrupted"]
+State = Literal[
+    "queued", "starting", "running", "stopping", "stalled",
+    "finished", "stopped", "failed", "out_of_memory", "diverged", "killed", "interrupted",
+]  # fmt: skip
 LIVE: frozenset[str] = frozenset({"starting", "running", "stopping", "stalled"})
 
 STARTING_S = 20.0
@@ -31,6 +38,10 @@ OUTLINE_STEPS = 20
 """Of a run that is over, the last steps that are read before somebody asks for the run itself."""
 STALLED_S = 120.0
 """A living worker that says nothing for this long is shown as stalled. Loading a large model is quieter than a step."""
+STALLED_STEPS = 5.0
+"""And for so many times as long as its steps take."""
+BEATS_LOST_S = 60.0
+"""Seconds without a heartbeat after which a worker is stalled: its process, or the machine, is suspended."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +70,8 @@ class JobView:
     """Whether the finished adapter is there."""
     notes: tuple[str, ...] = ()
     ended: Ended | None = None
+    place: int = 0
+    """In the queue, counted from 1; 0 for a job that does not wait."""
     last_time: float = 0.0
     skipped_lines: int = 0
 
@@ -93,12 +106,14 @@ class Monitor:
     """Tails the folders of all jobs. `views` and `get` are safe from any thread.
 
     Of jobs that were over when they were first seen, the views have the first and the last steps only, until one is
-    asked for by its id: a home with years of runs opens as fast as a new one. Invariant, under the lock: `_views` is
+    asked for by its id: a home with years of runs opens as fast as a new one. each_round: called after each look.
+    Invariant, under the lock: `_views` is
     replaced, never changed in place, and `_offsets` and `_outlined` belong to it.
     """
 
-    def __init__(self, interval_s: float = 0.5):
+    def __init__(self, interval_s: float = 0.5, each_round: Callable[[], Any] = lambda: None):
         self._interval_s = interval_s
+        self._each_round = each_round
         self._lock = threading.Lock()
         self._views: dict[str, JobView] = {}
         self._offsets: dict[str, int] = {}
@@ -172,6 +187,7 @@ class Monitor:
         while not self._wake.wait(self._interval_s):
             try:
                 self.refresh()
+                self._each_round()
             except (OSError, StudioError) as error:  # such as a disk that is away for a moment; the views stay
                 log.warning("The jobs cannot be listed: %s", error)
 
@@ -188,7 +204,9 @@ class Monitor:
 
     def _may_change(self, view: JobView, folder: JobFolder) -> bool:
         """By size, not by time: a clock that was set back must not hide a resumed job."""
-        return view.live or (folder.events.exists() and folder.events.stat().st_size != self._offsets.get(view.id, 0))
+        if view.live or view.state == "queued" or folder.queued.is_file():
+            return True
+        return folder.events.exists() and folder.events.stat().st_size != self._offsets.get(view.id, 0)
 
     def _begin(self, folder: JobFolder, *, outline: bool) -> JobView:
         events, offset, skipped = tail(folder.events, last_steps=OUTLINE_STEPS if outline else None)
@@ -202,7 +220,7 @@ class Monitor:
         events, offset, skipped = tail(folder.events, self._offsets.get(folder.id, 0))
         if not events and not skipped:
             self._offsets[folder.id] = offset
-            return replace(old, state=_state(folder, old))
+            return _standing(folder, old)
         if folder.id in self._outlined:  # it was resumed
             return self._begin(folder, outline=False)
         self._offsets[folder.id] = offset
@@ -229,7 +247,13 @@ def is_live(folder: JobFolder) -> bool:
 def _told(folder: JobFolder, view: JobView, events: list[Event]) -> JobView:
     view = fold(view, events)
     view = replace(view, saved=folder.checkpoint_steps(), has_adapter=folder.adapter.is_dir())
-    return replace(view, state=_state(folder, view))
+    return _standing(folder, view)
+
+
+def _standing(folder: JobFolder, view: JobView) -> JobView:
+    state = _state(folder, view)
+    order = [each.id for each in queue.waiting()] if state == "queued" else []
+    return replace(view, state=state, place=order.index(folder.id) + 1 if folder.id in order else 0)
 
 
 def fold(view: JobView, events: list[Event]) -> JobView:
@@ -305,14 +329,37 @@ def _state(folder: JobFolder, view: JobView) -> State:
     if folder.is_locked():
         if folder.stop.exists():
             return "stopping"
-        quiet_s = time.time() - max(view.last_time, _changed(folder.log))
-        return "stalled" if quiet_s > STALLED_S else "running" if view.attempt else "starting"
+        return "stalled" if _is_quiet(folder, view) else "running" if view.attempt else "starting"
+    if folder.queued.is_file():
+        return "queued"
     if view.ended is not None and _changed(folder.started) <= view.ended.time:
-        return view.ended.state
+        return view.ended.cause or view.ended.state
+    if (death := _death(folder)) is not None:
+        return death
     # the distance, because a clock that was set back must not keep a dead job starting for hours
     if abs(time.time() - max(view.created, _changed(folder.started))) < STARTING_S:
         return "starting"
     return "interrupted"
+
+
+def _is_quiet(folder: JobFolder, view: JobView) -> bool:
+    now = time.time()
+    if (beat := _changed(folder.heartbeat)) and now - max(beat, _changed(folder.started)) > BEATS_LOST_S:
+        return True
+    recent = sorted(step.seconds for step in view.steps[-20:] if step.seconds)
+    patience_s = max(STALLED_S, STALLED_STEPS * recent[len(recent) // 2] if recent else 0.0)
+    return now - max(view.last_time, _changed(folder.log)) > patience_s
+
+
+def _death(folder: JobFolder) -> State | None:
+    """What ended the worker, where the process that started it could tell."""
+    try:
+        told = json.loads(folder.exit.read_text(encoding="utf-8"))
+        if told["status"] != -signal.SIGKILL:
+            return None
+        return "out_of_memory" if told["memory"] else "killed"
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
 
 
 def _changed(path: Path) -> float:

@@ -10,8 +10,10 @@ import os
 import platform
 import signal
 import sys
+import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,8 @@ from studio.jobs.journal import Journal, last_attempt
 
 _OUT_OF_MEMORY = "Out of memory. Lower training.batch_size and raise training.accumulation, or lower data.max_length."
 _TOO_MUCH_TO_COMPARE = "Out of memory. Lower near_rows, or switch near_duplicates off."
+BEAT_S = 10.0
+"""Seconds between heartbeats."""
 VERSIONS = ("torch", "transformers", "trl", "peft", "bitsandbytes", "datasets")
 
 
@@ -44,11 +48,45 @@ def main(path: str) -> int:
         # a request to end, from a shell or the system, is honoured like Stop: at the next step, after a save
         signal.signal(signal.SIGTERM, lambda *_: folder.ask_to_stop())
         signal.signal(signal.SIGINT, lambda *_: folder.ask_to_stop())
-        ended = _run(folder, journal)
+        with _beating(folder):
+            ended = _run(folder, journal)
         journal.append(ended)
         folder.stop.unlink(missing_ok=True)
         journal.close()
+    _let_the_next_begin(folder)
     return 1 if ended.state == "failed" else 0
+
+
+@contextmanager
+def _beating(folder: JobFolder) -> Iterator[None]:
+    """Touch the heartbeat meanwhile, so that a process that is suspended can be told from a step that takes long."""
+    over = threading.Event()
+
+    def beat() -> None:
+        while True:
+            with suppress(OSError):  # a full disk is told by what writes more
+                folder.heartbeat.touch()
+            if over.wait(BEAT_S):
+                return
+
+    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _let_the_next_begin(folder: JobFolder) -> None:
+    """Now that the lock is free. Where a page is open it does the same, and one of both is first."""
+    from studio.jobs import control
+
+    if folder.kind_or_none() == "train":
+        try:
+            control.advance()
+        except (StudioError, OSError):
+            traceback.print_exc()
 
 
 def _run(folder: JobFolder, journal: Journal) -> Ended:

@@ -20,6 +20,7 @@ from starlette.middleware import Middleware
 
 from studio.errors import StudioError
 from studio.home import home
+from studio.jobs import control
 from studio.jobs.control import Executor
 from studio.jobs.executors import local
 from studio.jobs.monitor import Monitor
@@ -121,7 +122,7 @@ def serve(
     auth = security.credentials(host)
     port = _free_port(host, port)
     _prepare_process()
-    watching = monitor or Monitor().start()
+    watching = monitor or Monitor(each_round=lambda: control.advance(executor)).start()
     demo = build(executor=executor, monitor=watching, client=client, warm=warm)
     demo.queue(default_concurrency_limit=4, max_size=256)
     demo.launch(

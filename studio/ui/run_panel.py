@@ -16,7 +16,7 @@ import gradio as gr
 
 from studio.errors import SpecError, StudioError
 from studio.home import home
-from studio.jobs import control
+from studio.jobs import control, queue
 from studio.jobs.folder import JobFolder
 from studio.jobs.monitor import JobView, Monitor, log_tail
 from studio.ui import form, plots, run_view
@@ -50,6 +50,8 @@ class Widgets:
     run: gr.Dropdown
     stop: gr.Button
     resume: gr.Button
+    slower: gr.Button
+    sooner: gr.Button
     status: gr.HTML
     chart: gr.HTML
     notes: gr.HTML
@@ -63,7 +65,8 @@ class Widgets:
     @property
     def refreshed(self) -> list[gr.components.Component]:
         """What `look` sends, in its order."""
-        parts = [self.run, self.status, self.chart, self.notes, self.samples, self.log, self.stop, self.resume]
+        buttons = [self.stop, self.resume, self.slower, self.sooner]
+        parts = [self.run, self.status, self.chart, self.notes, self.samples, self.log, *buttons]
         return [*parts, self.compare, self.timer, self.seen]
 
 
@@ -76,6 +79,8 @@ def build(page: Page) -> Widgets:
         )
         made["stop"] = gr.Button(t("train.stop"), elem_id="train-stop", interactive=False, min_width=80)
         made["resume"] = gr.Button(t("train.resume"), elem_id="train-resume", interactive=False, min_width=80)
+        made["slower"] = gr.Button(t("train.slower"), elem_id="train-slower", visible=False, min_width=80)
+        made["sooner"] = gr.Button(t("train.sooner"), elem_id="train-sooner", visible=False, min_width=80)
     made["status"] = gr.HTML("", elem_id="train-status", min_height=150)
     made["chart"] = live_chart(page.monitor, elem_id="train-chart")
     made["notes"] = gr.HTML("", elem_id="train-notes")
@@ -110,8 +115,15 @@ def wire(page: Page, widgets: Widgets, problem_place: gr.HTML) -> None:
     def resume(run: str | None, request: gr.Request) -> Iterator[list[Any]]:
         yield from attempt(lambda: control.resume(_chosen(run), executor=page.executor).id, page, request)
 
+    def slower(run: str | None, request: gr.Request) -> Iterator[list[Any]]:
+        yield from attempt(lambda: control.resume(_chosen(run), executor=page.executor, rate=0.5).id, page, request)
+
+    def sooner(run: str | None, request: gr.Request) -> Iterator[list[Any]]:
+        yield from attempt(lambda: _moved_up(_chosen(run)), page, request)
+
     changed = [problem_place, *widgets.refreshed]
-    for button, act, name in ((widgets.stop, stop, "train_stop"), (widgets.resume, resume, "train_resume")):
+    acts = {"stop": stop, "resume": resume, "slower": slower, "sooner": sooner}
+    for button, act, name in ((getattr(widgets, name), act, f"train_{name}") for name, act in acts.items()):
         button.click(guarded(act), widgets.run, changed, api_name=name, trigger_mode="once", **quiet)
 
 
@@ -172,7 +184,9 @@ def look(monitor: Monitor, run: str | None, seen: dict[str, int], request: gr.Re
     return [*updates, gr.skip() if seen == now else now]
 
 
-PARTS = ("run", "status", "chart", "notes", "samples", "log", "stop", "resume", "compare", "timer")
+PARTS = (
+    "run", "status", "chart", "notes", "samples", "log", "stop", "resume", "slower", "sooner", "compare", "timer",
+)  # fmt: skip
 
 
 def problem(text: str) -> str:
@@ -182,7 +196,7 @@ def problem(text: str) -> str:
 
 def _parts(monitor: Monitor, view: JobView | None, words: str) -> dict[str, Any]:
     runs = [(run_view.choice_label(each, words), each.id) for each in monitor.views("train")]
-    live = view is not None and view.live
+    live = view is not None and (view.live or view.state == "queued")
     return {
         "run": gr.update(choices=runs, value=view.id if view else None),
         "status": run_view.status(view, words),
@@ -192,6 +206,8 @@ def _parts(monitor: Monitor, view: JobView | None, words: str) -> dict[str, Any]
         "log": log_tail(JobFolder(home().jobs / view.id)) if view else "",
         "stop": gr.update(interactive=live and view.state != "stopping"),
         "resume": gr.update(interactive=view is not None and not live and view.state != "finished"),
+        "slower": gr.update(visible=view is not None and view.state == "diverged"),
+        "sooner": gr.update(visible=view is not None and view.place > 1),
         "compare": gr.update(choices=[(each.id, each.id) for each in monitor.views("train")]),
         "timer": gr.update(value=LIVE_S if live else IDLE_S, active=True),
     }
@@ -200,6 +216,12 @@ def _parts(monitor: Monitor, view: JobView | None, words: str) -> dict[str, Any]
 def _newest(monitor: Monitor) -> JobView | None:
     runs = monitor.views("train")
     return next((view for view in runs if view.live), runs[0] if runs else None)
+
+
+def _moved_up(run: str) -> str:
+    place = next((place for place, folder in enumerate(queue.waiting(), start=1) if folder.id == run), 0)
+    queue.move(run, place - 1)
+    return run
 
 
 def _chosen(run: str | None) -> str:

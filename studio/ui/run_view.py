@@ -54,10 +54,14 @@ def figures(view: JobView, language: str) -> dict[str, str]:
 
 
 def doing(view: JobView, language: str) -> str:
-    """What a live job does now, or how a job ended."""
-    if view.ended is not None and not view.live:
+    """What a live job does now, how a job ended, or what can be done about it."""
+    advice = table(language).get(f"train.advice.{view.state}", "").format(place=view.place)
+    if view.state == "queued":
+        return advice
+    if view.ended is not None and not view.live and (view.ended.message or not advice):
         return view.ended.message
-    return _phase(view.phase, language) if view.live and view.phase else ""
+    phase = _phase(view.phase, language) if view.live and view.phase else ""
+    return f"{phase}. {advice}".removeprefix(". ") if advice else phase
 
 
 def duration(seconds: float, language: str) -> str:

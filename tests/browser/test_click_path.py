@@ -231,7 +231,7 @@ def test_from_a_dataset_to_a_merged_model_by_clicking(page, with_model, server, 
     assert errors == []
 
 
-def test_a_killed_worker_shows_as_interrupted_and_resume_goes_on(page, studio_home, server, tmp_path):
+def test_a_killed_worker_shows_as_such_and_resume_goes_on(page, studio_home, server, tmp_path):
     spec = parse(
         TrainSpec,
         {
@@ -246,7 +246,7 @@ def test_a_killed_worker_shows_as_interrupted_and_resume_goes_on(page, studio_ho
     until(lambda: run.checkpoint_steps(), 120, "a checkpoint")
     worker = next(event.pid for event in tail(run.events)[0] if event.type == "started")
     os.kill(worker, signal.SIGKILL)
-    wait_for_state(page, "train", "interrupted", 60)
+    wait_for_state(page, "train", "killed", 60)
     kept = run.checkpoint_steps()[-1]
     page.locator("#train-resume").click()
     wait_for_state(page, "train", "finished", 300)

@@ -75,7 +75,7 @@ class Point:
         if event not in CHANGES:
             return False
         # a removal of a whole tree names what it removes by the folder that it has opened
-        return self._below(arguments[0]) or not os.path.isabs(os.fsdecode(arguments[0]))
+        return self._below(arguments[0]) or not os.fsdecode(arguments[0]).startswith("/")
 
     def _below(self, path: Any) -> bool:
         return isinstance(path, str | bytes | os.PathLike) and os.fsdecode(path).startswith(self.place)
@@ -260,7 +260,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def swept(sweep: Sweep, harm: str, every: int, first: int) -> Iterator[tuple[int, Any]]:
-    """(number of the point, what differs or None) for each point that is tried; the first is (0, how many there are)."""
+    """(number of the point, what differs or None) for each that is tried; the first is (0, how many there are)."""
     for _ in range(2):  # the first also writes what is measured once in a home
         whole = sweep.begin()
         status, count = in_a_fork(lambda thing=whole: sweep.act(thing), sweep.home)
@@ -282,7 +282,9 @@ def swept(sweep: Sweep, harm: str, every: int, first: int) -> Iterator[tuple[int
 
 
 def differing(wanted: Any, found: Any) -> str:
-    return "; ".join(f"{key}: {found.get(key)} instead of {wanted[key]}" for key in wanted if found.get(key) != wanted[key])
+    return "; ".join(
+        f"{key}: {found.get(key)} instead of {wanted[key]}" for key in wanted if found.get(key) != wanted[key]
+    )
 
 
 def main() -> None:

@@ -1,6 +1,5 @@
 """Submitting, stopping and resuming, with recorded events in the place of a worker."""
 
-import threading
 import time
 
 import pytest
@@ -43,25 +42,6 @@ def test_a_job_is_followed_from_its_first_event_to_its_end(studio_home):
     losses = [event.loss for event in control.follow(folder) if isinstance(event, Step)]
     assert losses == [1 / n for n in range(1, 6)]
     assert control.wait(folder).state == "finished"
-
-
-def test_f59_a_double_start_makes_one_run(studio_home):
-    executor, outcomes = Replay(recorded(200), speed=20), []
-
-    def start():
-        try:
-            outcomes.append(control.submit(spec(), executor=executor).id)
-        except JobError as error:
-            outcomes.append(str(error))
-
-    threads = [threading.Thread(target=start) for _ in range(5)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    runs = [folder.id for folder in folders.every()]
-    assert len(runs) == 1 and sum("before you start another run" in outcome for outcome in outcomes) == 4
-    control.stop(runs[0])
 
 
 def test_stop_ends_a_run_at_its_next_step_and_resume_starts_a_further_attempt(studio_home):

@@ -85,13 +85,13 @@ def test_a_failure_is_told_in_the_users_words_and_the_process_ends(tiny_model, s
     until(lambda: not run.is_locked(), "the end of the worker")
 
 
-def test_f55_a_killed_worker_is_interrupted_and_its_resume_equals_the_uninterrupted_run(tiny_model, sums):
+def test_f55_a_killed_worker_is_seen_as_such_and_its_resume_equals_the_uninterrupted_run(tiny_model, sums):
     whole = control.submit(spec(tiny_model, sums, max_steps=30))
     control.wait(whole)
     run = control.submit(spec(tiny_model, sums, max_steps=30))
     until(lambda: len(run.checkpoint_steps()) >= 1, "a checkpoint")
     os.kill(pid(run), signal.SIGKILL)
-    until(lambda: view_of(run).state == "interrupted", "the state interrupted")
+    until(lambda: view_of(run).state == "killed", "the state killed")
     assert view_of(run).step < 30
     control.resume(run.id)
     until(lambda: view_of(run).state == "finished", "the end of the resumed run")

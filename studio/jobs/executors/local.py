@@ -1,14 +1,17 @@
 """Runs a worker on this machine as a detached process. Not here: whether it may run (studio.jobs.control)."""
 
+import json
 import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
+from contextlib import suppress
 from typing import IO
 
 from studio.errors import JobError
-from studio.hardware import SPINS, detect, thread_environment
-from studio.home import CHECKOUT, home
+from studio.hardware import SPINS, detect, memory_kills, thread_environment
+from studio.home import CHECKOUT, home, write_atomically
 from studio.jobs.folder import JobFolder
 
 SECRET_MARKS = ("TOKEN", "SECRET", "PASSWORD", "API_KEY", "CREDENTIAL")
@@ -32,7 +35,8 @@ def start(folder: JobFolder) -> None:
     if _computes(folder) and _spare.take(folder):
         return
     with folder.log.open("ab") as log:
-        detach("studio.jobs.worker", str(folder.path), log=log, spins=SPINS)
+        ended = _Ending(folder)
+        detach("studio.jobs.worker", str(folder.path), log=log, spins=SPINS, ended=ended)
 
 
 def warm() -> None:
@@ -48,6 +52,22 @@ def _computes(folder: JobFolder) -> bool:
         return False
 
 
+class _Ending:
+    """Notes in a job's folder how its worker ended, where it could not say so itself."""
+
+    def __init__(self, folder: JobFolder | None = None):
+        self.folder = folder
+        self._kills = memory_kills()
+
+    def __call__(self, status: int) -> None:
+        """status: negative for the signal that ended the process."""
+        if self.folder is None or status >= 0:
+            return
+        told = {"status": status, "memory": memory_kills() > self._kills}
+        with suppress(OSError):  # a folder that is gone by now
+            write_atomically(self.folder.exit, json.dumps(told))
+
+
 class _Spare:
     """At most one process of studio.jobs.spare. Invariant, under the lock: `_process` is one that has no job."""
 
@@ -55,18 +75,24 @@ class _Spare:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._environment: dict[str, str] = {}
+        self._ending = _Ending()
 
     def warm(self) -> None:
         with self._lock:
             if self._tell(b"\n") or detect().memory_gib < SPARE_GIB:
                 return
             self._environment = _wanted()
-            self._process = detach("studio.jobs.spare", log=subprocess.DEVNULL, stdin=subprocess.PIPE, spins=SPINS)
+            self._ending = _Ending()
+            self._process = detach(
+                "studio.jobs.spare", log=subprocess.DEVNULL, stdin=subprocess.PIPE, spins=SPINS, ended=self._ending
+            )
 
     def take(self, folder: JobFolder) -> bool:
         """Hand the job over. Returns: whether there was a process that reads this."""
         with self._lock:
             taken = self._environment == _wanted() and self._tell(os.fsencode(folder.path) + b"\n")
+            if taken:
+                self._ending.folder = folder
             self._leave()
             return taken
 
@@ -98,10 +124,16 @@ _spare = _Spare()
 
 
 def detach(
-    module: str, *arguments: str, log: IO[bytes] | int, stdin: int = subprocess.DEVNULL, spins: int = 0
+    module: str,
+    *arguments: str,
+    log: IO[bytes] | int,
+    stdin: int = subprocess.DEVNULL,
+    spins: int = 0,
+    ended: Callable[[int], None] = lambda status: None,
 ) -> subprocess.Popen[bytes]:
-    """Run a module in a process that outlives us: own session, no pipes, no secrets. spins: of its waiting threads.
+    """Run a module in a process that outlives us: own session, no pipes, no secrets.
 
+    spins: of its waiting threads. ended: told its exit status, from a thread, if this process still is there then.
     Raises: OSError, ValueError: it cannot be started.
     """
     process = subprocess.Popen(
@@ -114,7 +146,7 @@ def detach(
         start_new_session=True,
     )
     # an ended child stays a zombie until somebody has asked for its status
-    threading.Thread(target=process.wait, name=f"reaper of {module}", daemon=True).start()
+    threading.Thread(target=lambda: ended(process.wait()), name=f"reaper of {module}", daemon=True).start()
     return process
 
 
