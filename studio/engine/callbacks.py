@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
-from studio.engine.best import best
+from studio.engine.best import Log, best
 from studio.engine.checkpoints import MANIFEST, complete_checkpoints, seal
 from studio.engine.divergence import diverged
 from studio.engine.generate import Request, complete
@@ -140,12 +140,20 @@ class Keeper(TrainerCallback):
         self._finish(folder)
         seal(folder, state.global_step, **self._facts)
         self._emit(Saved(step=state.global_step, path=str(Path(self._checkpoints.name) / folder.name)))
-        top = best(state.log_history)
-        for step, old in complete_checkpoints(self._checkpoints)[: -self._limit]:
-            if top and step == top.step:
-                continue
-            (old / MANIFEST).unlink()  # first, so that a kill in the middle leaves no folder that looks whole
-            shutil.rmtree(old)
+        rotate(self._checkpoints, self._limit, state.log_history)
+
+
+def rotate(checkpoints: Path, limit: int, log: Log) -> None:
+    """Remove the oldest checkpoints, by step, and what a kill left of saves and removals; never the best one."""
+    top = best(log)
+    for step, old in complete_checkpoints(checkpoints)[:-limit]:
+        if top and step == top.step:
+            continue
+        (old / MANIFEST).unlink()  # first, so that a kill in the middle leaves no folder that looks whole
+        shutil.rmtree(old)
+    for folder in checkpoints.glob("checkpoint-*"):
+        if not (folder / MANIFEST).exists():
+            shutil.rmtree(folder)
 
 
 class Sampler(TrainerCallback):

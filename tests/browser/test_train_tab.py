@@ -2,6 +2,7 @@ import pytest
 
 from studio import hardware
 from studio.jobs import folder as folders
+from studio.jobs import queue
 from studio.jobs.executors.replay import Replay
 from studio.ui import app
 from tests.browser.choosing import choose
@@ -161,6 +162,27 @@ def test_text_from_a_run_is_shown_and_never_run(train):
     assert train.evaluate(shown) == ["100"]
     train.get_by_role("button", name="Later").click()
     assert train.evaluate(shown) == ["200"]
+
+
+@pytest.mark.parametrize("served", [4000], indirect=True)
+def test_a_second_run_waits_is_moved_up_and_taken_out(train):
+    train.locator("#train-try").click()
+    state_is(train, "running")
+    for size in (2, 3):  # another spec is another run
+        known = runs()
+        train.locator("#spec-training-batch_size input").fill(str(size))
+        train.keyboard.press("Tab")
+        train.locator("#train-start").click()
+        train.wait_for_function("(known) => !known.includes(new URL(location).searchParams.get('run'))", arg=known)
+        state_is(train, "queued")
+    doing = train.locator("#train-status .doing")
+    assert "Place 2 in the queue" in doing.inner_text()
+    train.locator("#train-sooner").click()
+    train.wait_for_function("document.querySelector('#train-status .doing').innerText.includes('Place 1')")
+    assert not train.locator("#train-sooner").is_visible()
+    train.locator("#train-stop").click()
+    state_is(train, "stopped")
+    assert len(queue.waiting()) == 1
 
 
 def test_the_run_of_the_address_is_shown_though_a_newer_one_exists(page, studio_home):

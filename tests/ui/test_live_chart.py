@@ -120,3 +120,27 @@ def test_a_malformed_request_is_refused(asked):
 def test_a_well_formed_request_is_answered():
     chart = live_chart(FakeMonitor(view_with(3)), elem_id="chart")
     assert chart.tail({"run": "run", "since": 0, "generation": 0, "figure": ""})["step"] == 3
+
+
+def losses(values):
+    steps = tuple(Step(step=n, epoch=0.1, loss=value, learning_rate=1e-3) for n, value in enumerate(values, start=1))
+    return JobView("run", "train", "run", 0.0, state="running", steps=steps)
+
+
+def noisy(count):
+    return [2.0 - 0.004 * n + 0.05 * ((n * 7919) % 13 - 6) / 6 for n in range(count)]
+
+
+def test_a_spike_is_marked_where_it_was_and_a_noisy_fall_has_none():
+    calm = noisy(300)
+    assert points(losses(calm), since=0, generation=0)["spikes"] == []
+    rising = [*calm[:150], 4.0, *calm[150:299], 3.0]
+    assert points(losses(rising), since=0, generation=0)["spikes"] == [[151, 4.0], [300 + 1, 3.0]]
+
+
+def test_later_answers_carry_the_spikes_among_their_own_steps_and_judge_them_by_those_before():
+    rising = [*noisy(150), 4.0, *noisy(153)[150:]]
+    whole = points(losses(rising), since=0, generation=0)["spikes"]
+    assert points(losses(rising), since=149, generation=0)["spikes"] == whole == [[151, 4.0]]
+    assert points(losses(rising), since=151, generation=0)["spikes"] == []
+    assert points(losses([1.0, 9.0, 1.0]), since=0, generation=0)["spikes"] == [], "too few steps to tell"
