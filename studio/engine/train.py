@@ -25,7 +25,7 @@ from studio.engine.checks import check_alone, check_with_base, refuse, with_extr
 from studio.engine.curve import loss_picture
 from studio.engine.evaluation.examined import examined, kept
 from studio.engine.fast.rules import holds_narrow
-from studio.engine.limits.disk import Room
+from studio.engine.limits.disk import Room, full_disk_named
 from studio.engine.limits.preflight import preflight
 from studio.engine.limits.recovery import train_through
 from studio.engine.methods import Context, Tuning, tuning
@@ -164,11 +164,13 @@ def train(
         if spec.training.preflight:
             preflight(trainer, steps=plan.total_steps, emit=emit)
         emit(Phase(name="train"))
-        if not _trained(trainer, spec, checkpoints, emit):
-            return None
+        with full_disk_named(checkpoints):
+            if not _trained(trainer, spec, checkpoints, emit):
+                return None
         examined(stage.examine, trainer, rows, when="after", record=record, emit=emit)
         emit(Phase(name="save"))
-        _save(method, trainer.model, adapter, finish)
+        with full_disk_named(adapter.parent):
+            _save(method, trainer.model, adapter, finish)
         return adapter
 
 

@@ -26,7 +26,7 @@ UNWANTED = ["*/*", "consolidated*"]
 
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
-OR_BUNDLED = f"The bundled model {BUNDLED_MODEL} needs no hub."
+OR_BUNDLED = f"The bundled model {BUNDLED_MODEL} needs no hub, and neither does a model's folder on this machine."
 
 Kind = Literal["bundled", "folder", "hub"]
 Download = Callable[[str, str | None, Progress], str]
