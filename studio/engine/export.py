@@ -48,7 +48,7 @@ def export(
         scratch.rename(target)
     except OSError as error:
         raise ExportError(
-            f"{refused(error, target)}: nothing was written. Choose another folder with --out."
+            f"The export cannot be written: {refused(error, target)}. Choose another folder with --out."
         ) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
