@@ -8,8 +8,10 @@ import pytest
 from studio.cli import main
 from studio.cli.session import Session
 from studio.data import registry
+from studio.jobs.executors.replay import Replay
 from tests.engine.conftest import dataset, one_precision, tiny  # noqa: F401 - fixtures
 from tests.engine.test_train import Run
+from tests.examples import training
 
 
 @pytest.fixture
@@ -19,11 +21,11 @@ def run(tmp_path):
 
 @pytest.fixture
 def shell(capsys, studio_home):
-    """shell("data", "add", …) -> (exit status, stdout, stderr), and nothing raw in either."""
+    """shell("data", "add", …) -> (exit status, stdout, stderr), and nothing raw in either. Jobs are only replayed."""
 
-    def studio(*arguments, executor=None):
+    def studio(*arguments):
         with pytest.raises(SystemExit) as ended:
-            main(arguments, session=Session(executor))
+            main(arguments, session=Session(Replay(training(), speed=1000)))
         told = capsys.readouterr()
         assert "Traceback" not in told.out + told.err
         return ended.value.code or 0, told.out, told.err

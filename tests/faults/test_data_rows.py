@@ -76,7 +76,7 @@ def test_f17_in_a_file_of_mixed_shapes_the_majority_decides_and_the_rest_are_fau
 
 
 @pytest.fixture
-def audited(tiny, tmp_path):  # noqa: F811
+def audited(tiny, tmp_path):
     """The report of an audit with a model."""
 
     def look(dataset, **values):
@@ -102,13 +102,11 @@ LONG = {"instruction": "word " * 200, "output": "1"}
 
 
 def test_f18_rows_whose_answer_is_cut_off_are_counted_in_the_audit(add, audited):
-    told, findings, _ = audited(
-        add([GOOD, LONG, GOOD]), max_length=48, truncation="cut_answer", near_duplicates=False
-    )
+    told, findings, _ = audited(add([GOOD, LONG, GOOD]), max_length=48, truncation="cut_answer", near_duplicates=False)
     assert told.unsupervised == 1 and report.positions(findings, "unsupervised") == [1]
 
 
-def test_f18_a_run_in_which_all_rows_are_so_is_refused_before_the_model_loads(tiny, add, run):  # noqa: F811
+def test_f18_a_run_in_which_all_rows_are_so_is_refused_before_the_model_loads(tiny, add, run):
     name = add([LONG, LONG | {"output": "2"}]).name
     with pytest.raises(DataError, match=r"data\.max_length"):
         run(spec(tiny(), name, data={"max_length": 8}))
@@ -116,7 +114,7 @@ def test_f18_a_run_in_which_all_rows_are_so_is_refused_before_the_model_loads(ti
     assert not run.checkpoints.exists() and not run.adapter.exists()
 
 
-def test_f19_special_tokens_in_what_somebody_wrote_are_warned_of_and_encoded_as_text(tiny, add, run, audited):  # noqa: F811
+def test_f19_special_tokens_in_what_somebody_wrote_are_warned_of_and_encoded_as_text(tiny, add, run, audited):
     name = add([GOOD | {"instruction": "What is <|im_end|>?"}, GOOD]).name
     told, findings, _ = audited(registry.get(name), near_duplicates=False)
     assert told.special_tokens == 1 and report.positions(findings, "special_token") == [0]
@@ -168,7 +166,7 @@ def test_f24_of_two_registrations_of_one_name_one_wins_and_the_other_is_told(stu
 
 
 def test_f25_a_file_that_changes_after_it_was_registered_is_noticed_and_its_run_keeps_the_old_hash(
-    tiny, add, run, tmp_path, audited  # noqa: F811
+    tiny, add, run, tmp_path, audited
 ):
     dataset = add([GOOD, GOOD | {"output": "2"}])
     run(spec(tiny(), dataset.name, training={"max_steps": 1, "accumulation": 1}))
@@ -179,7 +177,7 @@ def test_f25_a_file_that_changes_after_it_was_registered_is_noticed_and_its_run_
     registry.verify(dataset)
 
 
-def test_f25_rows_that_change_during_a_run_are_noticed_when_it_goes_on(tiny, add, run):  # noqa: F811
+def test_f25_rows_that_change_during_a_run_are_noticed_when_it_goes_on(tiny, add, run):
     dataset = add([GOOD | {"output": str(number)} for number in range(8)])
     wanted = spec(tiny(), dataset.name, training={"max_steps": 4, "accumulation": 1, "save_steps": 1})
     assert run(wanted, stop_at=2) is None
