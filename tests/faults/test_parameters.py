@@ -42,8 +42,11 @@ def test_f49_batch_and_accumulation_are_whole_and_positive(shell, field, value):
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("epochs", "0"), ("epochs", "-1"), ("epochs", ".inf"), ("max_steps", "0"), ("max_steps", "-1")]
-    + [("max_grad_norm", "-1"), ("max_grad_norm", ".nan")],
+    [
+        *(("epochs", value) for value in ("0", "-1", ".inf")),
+        *(("max_steps", value) for value in ("0", "-1")),
+        *(("max_grad_norm", value) for value in ("-1", ".nan")),
+    ],
 )
 def test_f50_what_the_libraries_would_take_is_refused(shell, field, value):
     status, _, err = shell(*BASE, "--set", f"training.{field}={value}")
