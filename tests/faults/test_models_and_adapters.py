@@ -270,7 +270,11 @@ def test_f41_an_adapter_of_another_base_with_the_same_shapes_is_refused_by_the_r
 
 def test_f42_an_adapter_of_another_width_is_refused_with_the_shapes(doors, lora, tmp_path):
     wide = make("llama", tmp_path / "wide", hidden=128)
-    assert_all_say(doors(lora, base=wide), "lora_A.weight has shape [4, 128], but on this base [4, 256]", "Use the base it was trained on.")
+    assert_all_say(
+        doors(lora, base=wide),
+        "lora_A.weight has shape [4, 128], but on this base [4, 256]",
+        "Use the base it was trained on.",
+    )
 
 
 def edit(lora, **values):

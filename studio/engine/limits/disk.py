@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
 from transformers import TrainerCallback
 
 from studio.engine.callbacks import complete_checkpoints
@@ -28,13 +27,15 @@ _LOW = (
 
 @contextmanager
 def full_disk_named(place: Path) -> Iterator[None]:
-    """Have a full disk told as one: safetensors and torch, which write weights, raise something else.
+    """Have a full disk told as one: safetensors, torch and tokenizers raise something else when they write.
 
     place: a folder on the disk that is written to. Raises: OSError: it is full.
     """
     try:
         yield
-    except (SafetensorError, RuntimeError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # tokenizers raises nothing narrower
         cut = "inline_container" in str(error) and shutil.disk_usage(place).free < SPARE  # torch's own file format
         if not cut and "No space left" not in str(error):
             raise
