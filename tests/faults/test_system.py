@@ -8,6 +8,7 @@ import json
 import os
 import socket
 import subprocess
+from contextlib import suppress
 
 import pytest
 
@@ -150,6 +151,17 @@ def test_f53_an_export_beyond_the_disk_is_told_and_leaves_nothing(tiny, dataset,
             stopping=lambda: False,
         )
     assert list(place.iterdir()) == [] and contents(run.adapter) == before
+
+
+def test_f53_a_run_that_cannot_be_written_down_is_told_at_the_shell_and_is_no_job(shell, small_disk, monkeypatch):
+    place = small_disk(256)
+    monkeypatch.setenv("STUDIO_HOME", str(place))
+    assert shell("jobs", "list")[0] == 0
+    with (place / "filling").open("wb") as file, suppress(OSError):
+        file.write(b"x" * 1024**2)
+    status, out, err = shell("train", "--set", "data.datasets=identity-en", "--json")
+    assert status == 1 and err.startswith(f"Disk full at {place}") and json.loads(out) == {"error": err.strip()}
+    assert list(folders.every()) == []
 
 
 # --- a folder that may not be written to
