@@ -3,6 +3,7 @@
 Not here: paths inside a job's folder (studio.jobs.folder).
 """
 
+import errno
 import os
 import re
 import secrets
@@ -34,6 +35,10 @@ class Home:
             raise StudioError(
                 f"Cannot write to {folder}: {error.strerror}. Set STUDIO_HOME to a folder you can write to."
             ) from error
+        if not os.access(folder, os.W_OK):
+            raise StudioError(
+                f"Cannot write to {folder}: it is read-only. Set STUDIO_HOME to a folder you can write to."
+            )
         return folder
 
     @property
@@ -89,6 +94,12 @@ def checked_name(name: str, what: str = "name") -> str:
             "starting with a letter or digit."
         )
     return name
+
+
+def refused(error: OSError, place: Path) -> str:
+    """What the system has against writing somewhere, as the beginning of a sentence."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return f"{'Disk full' if full else error.strerror or error} at {place}"
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -11,8 +11,10 @@ jobs run in processes of their own.
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -20,6 +22,7 @@ import typer
 from studio.cli import chat, data, estimating, jobs, library, methods, runs, templates
 from studio.cli.session import Session
 from studio.errors import StudioError
+from studio.home import home, refused
 
 app = typer.Typer(
     name="studio",
@@ -40,6 +43,9 @@ app.add_typer(templates.app, name="templates")
 app.add_typer(library.presets, name="presets")
 app.add_typer(methods.methods, name="methods")
 app.add_typer(methods.stages, name="stages")
+
+
+_OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 @app.command()
@@ -63,9 +69,21 @@ def main(arguments: Sequence[str] | None = None, *, session: Session | None = No
     try:
         app(given, obj=session or Session(), prog_name="studio")
     except StudioError as error:
-        from studio.cli import output
+        _fail(str(error), as_json="--json" in given)
+    except OSError as error:
+        if error.errno not in _OF_THE_DISK:
+            raise
+        place = Path(error.filename) if error.filename else home().path
+        _fail(
+            f"{refused(error, place)}. Free some space or rights, or set STUDIO_HOME to another disk; then try again.",
+            as_json="--json" in given,
+        )
 
-        if "--json" in given:
-            output.emit({"error": str(error)})
-        output.note(str(error))
-        sys.exit(1)
+
+def _fail(text: str, *, as_json: bool) -> None:
+    from studio.cli import output
+
+    if as_json:
+        output.emit({"error": text})
+    output.note(text)
+    sys.exit(1)

@@ -83,7 +83,7 @@ def add(
     """Keep a template of your own, to train with."""
     from studio.templates import checking, library
 
-    template = library.save(name or _stem(file), _text(file), replace=replace)
+    template = library.save(_stem(file) if name is None else name, _text(file), replace=replace)
     found = checking.check(template)
     if as_json:
         output.emit(_facts(template) | {"findings": _findings(found)})

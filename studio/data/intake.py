@@ -18,7 +18,7 @@ from studio.data import formats, readers, sources, store
 from studio.data.example import BadRow, Example, Row, RowFault
 from studio.data.formats import Detection
 from studio.errors import DataError, unknown
-from studio.home import home
+from studio.home import home, refused
 
 PREVIEW_ROWS = 200
 """Rows that a format is detected from, and that can be looked at before anything is registered."""
@@ -168,7 +168,8 @@ def taken(
         writer.close()
     except OSError as error:
         writer.abandon()
-        raise DataError(f"{writer.path.parent}: {error.strerror or error}. Free some space, then try again.") from error
+        place = writer.path.parent
+        raise DataError(f"{refused(error, place)}. Nothing was added. Free some space, then try again.") from error
     except BaseException:
         writer.abandon()
         raise

@@ -22,7 +22,7 @@ from studio.data.example import BadRow, Example, Row
 from studio.data.formats import Detection
 from studio.data.intake import PREVIEW_ROWS, Inspection, Intake, Source, Watch, example
 from studio.errors import DataError, unknown
-from studio.home import SHIPPED_DATA, checked_name, home, write_atomically
+from studio.home import SHIPPED_DATA, checked_name, home, refused, write_atomically
 
 STORE = re.compile(r"[0-9a-f]{64}\.rows")
 """The rows of a dataset are stored under the sha256 of their content."""
@@ -162,7 +162,11 @@ def register(
             origin={**taken.notes, **(origin or {})},
             **{"title": taken.title, **{key: text for key, text in (about or {}).items() if key in ABOUT and text}},
         )
-        _write(dataset)
+        try:
+            _write(dataset)
+        except DataError:
+            _delete_unused(target)
+            raise
     return dataset
 
 
@@ -194,8 +198,7 @@ def remove(name: str) -> None:
     with _lock():
         dataset = _own_one(name)
         _entry_path(name).unlink(missing_ok=True)
-        if all(each.path != dataset.path for each in _own().values()):
-            store.delete(dataset.path)
+        _delete_unused(dataset.path)
 
 
 def read(dataset: Dataset, start: int = 0) -> Iterator[Row]:
@@ -277,6 +280,12 @@ def _same(existing: Dataset, taken: Intake) -> Dataset:
     raise DataError(f"There is a dataset '{existing.name}' already, {what}. {way_out}")
 
 
+def _delete_unused(rows: Path) -> None:
+    """Delete stored rows that no dataset has."""
+    if all(each.path != rows for each in _own().values()):
+        store.delete(rows)
+
+
 def _own_one(name: str) -> Dataset:
     dataset = get(name)
     if dataset.shipped:
@@ -351,11 +360,15 @@ def _entry_path(name: str) -> Path:
 
 
 def _write(dataset: Dataset) -> None:
-    """Write an entry whole or not at all."""
+    """Write an entry whole or not at all. Raises: DataError: there is no room for it, or no right to."""
     values: dict[str, Any] = asdict(dataset)
     del values["path"], values["shipped"]
     text = json.dumps({**values, "file_name": dataset.path.name}, ensure_ascii=False, indent=1)
-    write_atomically(_entry_path(dataset.name), text)
+    path = _entry_path(dataset.name)
+    try:
+        write_atomically(path, text)
+    except OSError as error:
+        raise DataError(f"{refused(error, path)}. Nothing was changed. Free some space, then try again.") from error
 
 
 def _lock() -> FileLock:

@@ -15,6 +15,7 @@ import re
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,8 @@ class Writer:
 
     def abandon(self) -> None:
         """Delete what was written."""
-        self._file.close()
+        with suppress(OSError):  # a full disk, which takes what is still in the buffer no more than what came before
+            self._file.close()
         delete(self.path)
 
     def _flush(self) -> None:

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from studio import hardware
 from studio.data.example import Message
+from studio.engine.fitting import check_adapter
 from studio.engine.generate import BASE, Request, decode
 from studio.engine.held import Held, virtual_tokens
-from studio.engine.models.load import check_base, load_base, load_tokenizer, recorded, template_of
+from studio.engine.models.load import load_base, load_tokenizer, recorded, template_of
 from studio.engine.models.resolve import resolve
 from studio.errors import ServingError, unknown
 from studio.specs import ModelSpec, QuantizationSpec, Sampling, TrainSpec
@@ -67,7 +68,7 @@ class Chat:
             return
         if labels := recorded(adapter, "labels"):
             raise ServingError(_no_writer(name, labels))
-        check_base(adapter, self.folder)
+        check_adapter(adapter, self.folder)
         # PEFT uses an adapter's name as a module's name, where a dot would be a path
         key = f"run{len(self._runs)}"
         template = template_of(adapter, trained.template.name, self._text_tokenizer)

@@ -5,7 +5,6 @@ Not here: what each format writes (studio.engine.exporters).
 
 from __future__ import annotations
 
-import errno
 import secrets
 import shutil
 from collections.abc import Callable
@@ -14,9 +13,11 @@ from pathlib import Path
 from studio import specs
 from studio.engine.exporters import EXPORTERS
 from studio.engine.held import is_ours, is_whole
+from studio.engine.limits.disk import full_disk_named
 from studio.engine.models.load import recorded
 from studio.errors import ExportError
 from studio.events import Emit
+from studio.home import refused
 from studio.specs import ExportSpec, TrainSpec
 
 
@@ -37,7 +38,8 @@ def export(
     scratch = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:
         scratch.mkdir(parents=True)
-        EXPORTERS[spec.format](spec, trained, adapter, scratch, emit, stopping)
+        with full_disk_named(scratch):
+            EXPORTERS[spec.format](spec, trained, adapter, scratch, emit, stopping)
         if stopping():
             return None
         (scratch / "README.md").write_text(card(spec, trained, adapter), encoding="utf-8")
@@ -45,8 +47,9 @@ def export(
         _refuse_existing(target)
         scratch.rename(target)
     except OSError as error:
-        reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error)
-        raise ExportError(f"{target} cannot be written: {reason}. Choose another folder with --out.") from error
+        raise ExportError(
+            f"The export cannot be written: {refused(error, target)}. Choose another folder with --out."
+        ) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return target

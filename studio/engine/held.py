@@ -66,7 +66,7 @@ class Held:
         """
         if is_whole(folder):
             self._places[name] = Place(whole_model(folder, dtype=dtype))
-        elif mixes(_config(folder)):
+        elif mixes(adapter_config(folder)):
             self._mixing = with_adapter(self._mixing or sibling(self.base), folder, name)
             self._places[name] = Place(self._mixing, name)
         else:
@@ -88,7 +88,7 @@ def is_whole(folder: Path) -> bool:
 
 def is_ours(folder: Path) -> bool:
     """Whether a folder's adapter is of a method that PEFT alone does not know."""
-    return (folder / CONFIG).is_file() and _config(folder).peft_type in OURS
+    return (folder / CONFIG).is_file() and adapter_config(folder).peft_type in OURS
 
 
 def mixes(config: Any) -> bool:
@@ -141,7 +141,7 @@ def with_adapter(model: Any, folder: Path, name: str = ADAPTER) -> Any:
     Raises: ModelError: the adapter cannot be loaded onto this base, with the reason. The adapters that were there are
         as they were; a base alone is not.
     """
-    config = _config(folder)
+    config = adapter_config(folder)
     config.inference_mode = True
     wrapped = model if isinstance(model, PeftModel) else None
     try:
@@ -162,7 +162,7 @@ def with_adapter(model: Any, folder: Path, name: str = ADAPTER) -> Any:
     return wrapped.eval()
 
 
-def _config(folder: Path) -> Any:
+def adapter_config(folder: Path) -> Any:
     """Raises: ModelError: there is no adapter in the folder, or none that can be read."""
     if not (folder / CONFIG).is_file():
         raise ModelError(f"{folder} holds no adapter: {CONFIG} is missing.")

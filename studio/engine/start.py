@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from peft import MODEL_TYPE_TO_PEFT_MODEL_MAPPING, PeftConfig, PeftModel
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from studio.engine.fitting import check_adapter, damage
 from studio.engine.held import CONFIG, WEIGHTS, check_whole
 from studio.engine.methods.tuning import ADAPTER, Context
-from studio.engine.models.load import check_base, recorded
+from studio.engine.models.load import recorded
 from studio.engine.models.resolve import weight_files
 from studio.errors import Fault, ModelError
 from studio.specs import Method, StartSpec, TrainSpec
@@ -158,7 +158,7 @@ def _faults(start: Start, spec: TrainSpec, base: Path, template: Template, task:
     try:
         reason = _unusable(start)
         if reason is None:
-            check_base(start.folder, base)
+            check_adapter(start.folder, base)
     except (OSError, ValueError, ModelError) as error:
         reason = str(error)
     if reason is not None:
@@ -184,24 +184,11 @@ def _unusable(start: Start) -> str | None:
     """Why a folder cannot be gone on from, by its files alone."""
     folder = start.folder
     if start.whole:
-        return next((why for path in weight_files(folder) if (why := _damage(path))), None)
+        return next((why for path in weight_files(folder) if (why := damage(path))), None)
     if not (folder / CONFIG).is_file():
         return f"it holds no adapter: {CONFIG} is missing. Name an earlier run, or the folder of an adapter."
     if not (folder / WEIGHTS).is_file():
         return f"{WEIGHTS} is missing. Only safetensors weights are loaded, since others can run code."
-    return _damage(folder / WEIGHTS)
-
-
-def _damage(path: Path) -> str | None:
-    """What is wrong with a file of weights; one tensor is in memory at a time."""
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118 - it is no mapping
-                tensor = file.get_tensor(name)
-                if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-                    return f"{name} holds values that are not numbers. Use another checkpoint."
-    except (OSError, SafetensorError) as error:
-        return f"{path.name} is damaged or cut short: {error}. Use another checkpoint."
     return None
 
 

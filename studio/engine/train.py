@@ -27,7 +27,7 @@ from studio.engine.curve import loss_picture
 from studio.engine.divergence import RATE, Guard, Slower
 from studio.engine.evaluation.examined import examined, kept
 from studio.engine.fast.rules import holds_narrow
-from studio.engine.limits.disk import Room
+from studio.engine.limits.disk import Room, full_disk_named
 from studio.engine.limits.preflight import preflight
 from studio.engine.limits.recovery import train_through
 from studio.engine.methods import Context, Tuning, tuning
@@ -172,11 +172,13 @@ def train(
         if spec.training.preflight:
             preflight(trainer, steps=plan.total_steps, emit=emit)
         emit(Phase(name="train"))
-        if not _trained(trainer, spec, checkpoints, found, emit):
-            return None
+        with full_disk_named(checkpoints):
+            if not _trained(trainer, spec, checkpoints, found, emit):
+                return None
         examined(stage.examine, trainer, rows, when="after", record=record, emit=emit)
         emit(Phase(name="save"))
-        _save(method, trainer.model, adapter, finish, trainer.state.global_step)
+        with full_disk_named(adapter.parent):
+            _save(method, trainer.model, adapter, finish, trainer.state.global_step)
         return adapter
 
 

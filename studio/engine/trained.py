@@ -13,8 +13,9 @@ from typing import Any
 from transformers import set_seed
 
 from studio import hardware
+from studio.engine.fitting import check_adapter
 from studio.engine.held import ADAPTER, Held, is_whole, whole_model, with_adapter
-from studio.engine.models.load import check_base, load_base, load_tokenizer, recorded, template_of
+from studio.engine.models.load import load_base, load_tokenizer, recorded, template_of
 from studio.engine.models.memory import fits
 from studio.engine.models.resolve import resolve
 from studio.events import Emit, Note, Phase
@@ -64,7 +65,7 @@ def open_beside_base(spec: TrainSpec, adapter: Path, emit: Emit) -> Trained:
 def _open(spec: TrainSpec, adapter: Path, emit: Emit, dtype: str | None, load: Callable[[Path, str], Any]) -> Trained:
     emit(Phase(name="resolve"))
     base = resolve(spec.model.name, spec.model.revision, progress=phases(emit))
-    check_base(adapter, base)
+    check_adapter(adapter, base)
     tokenizer, text_tokenizer = load_tokenizer(base)
     template = template_of(adapter, spec.template.name, text_tokenizer)
     emit(Phase(name="load"))

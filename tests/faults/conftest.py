@@ -1,3 +1,58 @@
-"""Fixtures of the engine's tests, for the faults that training meets."""
+"""What the fault matrix is tried on: a tiny model, rows that are registered, a run, and the shell."""
 
-from tests.engine.conftest import dataset, tiny  # noqa: F401
+import json
+import socket
+
+import pytest
+
+from studio.cli import main
+from studio.cli.session import Session
+from studio.data import registry
+from studio.jobs.executors.replay import Replay
+from tests.engine.conftest import dataset, one_precision, tiny  # noqa: F401 - fixtures
+from tests.engine.test_train import Run
+from tests.examples import training
+
+
+@pytest.fixture
+def run(tmp_path):
+    return Run(tmp_path / "run")
+
+
+@pytest.fixture
+def shell(capsys, studio_home):
+    """shell("data", "add", …) -> (exit status, stdout, stderr), and nothing raw in either. Jobs are only replayed."""
+
+    def studio(*arguments):
+        with pytest.raises(SystemExit) as ended:
+            main(arguments, session=Session(Replay(training(), speed=1000)))
+        told = capsys.readouterr()
+        assert "Traceback" not in told.out + told.err
+        return ended.value.code or 0, told.out, told.err
+
+    return studio
+
+
+@pytest.fixture
+def add(studio_home, tmp_path):
+    """add(rows, name="rows") -> a registered dataset. A row that is text is written as it is."""
+
+    def register(rows, name="rows", **options):
+        path = tmp_path / f"{name}.jsonl"
+        lines = [row if isinstance(row, str) else json.dumps(row, ensure_ascii=False) for row in rows]
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return registry.add(path, name, **options)
+
+    return register
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    """Whatever asks for an address beyond this machine fails the test."""
+
+    def refuse(*_, **__):
+        raise AssertionError("something reached for the network")
+
+    for name in ("connect", "connect_ex"):
+        monkeypatch.setattr(socket.socket, name, refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from studio.engine import carried
+from studio.engine.fitting import check_adapter
 from studio.engine.held import CONFIG, WEIGHTS, is_whole
-from studio.engine.models.load import RECORD, check_base, load_tokenizer, template_of
+from studio.engine.models.load import RECORD, load_tokenizer, template_of
 from studio.engine.models.resolve import resolve
 from studio.engine.trained import phases
 from studio.errors import ExportError
@@ -28,7 +29,7 @@ def write_adapter(
             "weights are written as they are."
         )
     base = resolve(trained.model.name, trained.model.revision, progress=phases(emit))
-    check_base(adapter, base)
+    check_adapter(adapter, base)
     emit(Phase(name="write"))
     for name in FILES:
         if not (adapter / name).is_file():

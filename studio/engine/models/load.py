@@ -39,8 +39,10 @@ def load_tokenizer(folder: Path) -> tuple[Any, TextTokenizer]:
     The second is what the preview uses too, so that page and trainer cannot disagree. The first is made of it and not
     by AutoTokenizer: the classes of transformers 5 build some tokenizers anew from their vocabulary, without what their
     tokenizer.json says of spaces (Yi), and others want to run code out of the folder (InternLM 2).
+    Raises: ModelError: there is none, it is broken, or it has tokens that the model has no embedding for.
     """
     text_tokenizer = TextTokenizer.from_folder(folder)
+    _check_embedded(folder, text_tokenizer)
     tokenizer = PreTrainedTokenizerFast.from_pretrained(
         folder, tokenizer_object=text_tokenizer.backend, local_files_only=True
     )
@@ -80,14 +82,39 @@ def load_base(
         model, found = kind.from_pretrained(folder, dtype=half or DTYPES[dtype], output_loading_info=True, **options)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         raise ModelError(f"The model in {folder} cannot be loaded: {_first_line(error)}") from error
-    missing = sorted(found["missing_keys"])
-    if missing and (trained or labels is None):  # transformers would start them at random
+    missing = sorted(found["missing_keys"])  # which transformers starts at random
+    if labels is not None and not trained:  # so it shall be with the head of a classifier, and with nothing else
+        missing = [name for name in missing if name.startswith(f"{model.base_model_prefix}.")]
+    if missing:
         raise ModelError(f"The weights in {folder} lack {len(missing)} tensors, such as {missing[0]}. Get them again.")
     if half is not None:
         narrow(model)
     if labels is None:
         _read_whole(model.get_output_embeddings())
     return model
+
+
+def _check_embedded(folder: Path, tokenizer: TextTokenizer) -> None:
+    """A token without an embedding would end a run with an index error in the middle."""
+    rows = _rows(folder)
+    beyond = {word: at for word, at in tokenizer.backend.get_vocab().items() if rows is not None and at >= rows}
+    if beyond:
+        word = min(beyond, key=beyond.__getitem__)
+        raise ModelError(
+            f"The tokenizer in {folder} has tokens up to number {max(beyond.values())}, such as {word!r}, but the "
+            f"model has embeddings for {rows} only. Use the tokenizer that belongs to it, or make a copy with larger "
+            f"embeddings: python -m studio.engine.models.resize {folder} NEW_FOLDER"
+        )
+
+
+def _rows(folder: Path) -> int | None:
+    """How many tokens the model has embeddings for, as its config says."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{folder / 'config.json'} cannot be read: {error}. Get the model again.") from error
+    inner = config.get("text_config")
+    return config.get("vocab_size", inner.get("vocab_size") if isinstance(inner, dict) else None)
 
 
 def _read_whole(head: torch.nn.Module | None) -> None:

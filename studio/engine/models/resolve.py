@@ -26,7 +26,7 @@ UNWANTED = ["*/*", "consolidated*"]
 
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
-OR_BUNDLED = f"The bundled model {BUNDLED_MODEL} needs no hub."
+OR_BUNDLED = f"The bundled model {BUNDLED_MODEL} needs no hub, and neither does a model's folder on this machine."
 
 Kind = Literal["bundled", "folder", "hub"]
 Download = Callable[[str, str | None, Progress], str]
@@ -190,8 +190,9 @@ def _needs_own_code(folder: Path) -> list[str]:
     if not config.get("auto_map") or _transformers_knows(config.get("model_type")):
         return []
     return [
-        f"Its config.json names code of its own (auto_map) for the type {config.get('model_type')!r}. Running code "
-        "from a model's folder is refused; choose a model of a type that transformers knows."
+        f"Its config.json names code of its own (auto_map) for the type {config.get('model_type')!r}. That code could "
+        "do whatever you can do on this machine, so running it is refused, in the shell as on the page. Choose a model "
+        "of a type that transformers knows."
     ]
 
 

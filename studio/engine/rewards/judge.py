@@ -10,7 +10,8 @@ from typing import Any
 
 from studio.data.example import Example, Message
 from studio.engine.evaluation.judging import rewards, texts
-from studio.engine.models.load import check_base, load_base, load_tokenizer, recorded, template_of
+from studio.engine.fitting import check_adapter
+from studio.engine.models.load import load_base, load_tokenizer, recorded, template_of
 from studio.engine.models.resolve import resolve
 from studio.engine.trained import with_adapter
 from studio.errors import ModelError
@@ -36,7 +37,7 @@ def judged(judge: Judge | None) -> Callable[..., list[float | None]]:
     if labels is None or len(labels) != 1:
         raise ModelError(f"{judge.folder} is no reward model. Name a finished run of the stage reward.")
     base = resolve(judge.spec.model.name, judge.spec.model.revision, progress=lambda *_: None)
-    check_base(judge.folder, base)
+    check_adapter(judge.folder, base)
     tokenizer, text_tokenizer = load_tokenizer(base)
     template = template_of(judge.folder, judge.spec.template.name, text_tokenizer)
     model = load_base(base, dtype="fp32", labels=labels)
