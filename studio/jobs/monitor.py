@@ -326,14 +326,15 @@ def _first_view(folder: JobFolder) -> JobView:
 
 
 def _state(folder: JobFolder, view: JobView) -> State:
-    if folder.is_locked():
-        if folder.stop.exists():
-            return "stopping"
-        return "stalled" if _is_quiet(folder, view) else "running" if view.attempt else "starting"
+    # a worker that has told its end still holds its lock for a moment
     if folder.queued.is_file():
         return "queued"
     if view.ended is not None and _changed(folder.started) <= view.ended.time:
         return view.ended.cause or view.ended.state
+    if folder.is_locked():
+        if folder.stop.exists():
+            return "stopping"
+        return "stalled" if _is_quiet(folder, view) else "running" if view.attempt else "starting"
     if (death := _death(folder)) is not None:
         return death
     # the distance, because a clock that was set back must not keep a dead job starting for hours

@@ -190,7 +190,9 @@ def widen(values):
     values[key] = torch.ones(values[key].shape[0], values[key].shape[1] + 1)
 
 
-@pytest.mark.parametrize(("damage", "words"), [(drop, "lacks 1 tensors"), (spoil, "not numbers"), (widen, "with shape")])
+@pytest.mark.parametrize(
+    ("damage", "words"), [(drop, "lacks 1 tensors"), (spoil, "not numbers"), (widen, "with shape")]
+)
 @pytest.mark.parametrize("first", [True, False], ids=["alone", "beside another"])
 def test_f42_f45_f46_a_damaged_adapter_is_refused_and_changes_nothing(chat, one, two, tmp_path, damage, words, first):
     names = ["base"]

@@ -52,16 +52,17 @@ class Point:
 
     def __init__(self, place: Path, number: int, harm: str):
         self.place, self.number, self.harm = str(place), number, harm
-        self.count = 0
+        self.count, self._at_it = 0, False
         self._before: dict[str, tuple[int, int]] = {}
         sys.addaudithook(self._see)
 
     def _see(self, event: str, arguments: tuple) -> None:
-        if not self._is_change(event, arguments):
+        if self._at_it or not self._is_change(event, arguments):
             return
         self.count += 1
         if self.harm == "tear":
             if self.count == self.number:
+                self._at_it = True
                 self._tear()
             elif self.count == self.number - 1:
                 self._before = self._files()
@@ -93,7 +94,8 @@ class Point:
         for path, (when, size) in self._files().items():
             was = self._before.get(path, (0, 0))
             if when != was[0] and size > was[1]:
-                os.truncate(path, was[1] + (size - was[1]) // 2)
+                with suppress(FileNotFoundError):
+                    os.truncate(path, was[1] + (size - was[1]) // 2)
 
 
 def in_a_fork(act: Callable[[], int], place: Path, number: int = 0, harm: str = "") -> tuple[int, int]:
