@@ -19,8 +19,10 @@ from peft.utils import get_peft_model_state_dict
 from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
+from studio.engine.checkpoints import MANIFEST, fault_of
 from studio.engine.held import ADAPTER, CONFIG, WEIGHTS, adapter_config, is_whole
 from studio.engine.models.load import check_base, recorded
+from studio.engine.models.resolve import allows_code
 from studio.errors import ModelError
 
 Sizes = Mapping[str, tuple[int, ...]]
@@ -39,6 +41,8 @@ def check_adapter(adapter: Path, base: Path) -> None:
         return
     config = adapter_config(adapter)
     check_base(adapter, base)
+    if (adapter / MANIFEST).is_file() and (reason := fault_of(adapter, "*.safetensors")):
+        raise ModelError(f"{adapter} is damaged: {reason}. Use another checkpoint.")
     if reason := damage(adapter / WEIGHTS) or next(_misfits(adapter, config, base), None):
         raise ModelError(f"{adapter} does not fit this base: {reason}")
 
@@ -80,11 +84,12 @@ def _skeleton(base: Path, labels: list[str] | None) -> Any:
     """The base without weights, so that it takes neither memory nor time."""
     try:
         with torch.device("meta"):
-            config = AutoConfig.from_pretrained(base, local_files_only=True, trust_remote_code=False)
+            trusted = {"trust_remote_code": allows_code(base)}
+            config = AutoConfig.from_pretrained(base, local_files_only=True, **trusted)
             if labels is None:
-                return AutoModelForCausalLM.from_config(config)
+                return AutoModelForCausalLM.from_config(config, **trusted)
             config.num_labels = len(labels)
-            return AutoModelForSequenceClassification.from_config(config)
+            return AutoModelForSequenceClassification.from_config(config, **trusted)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         raise ModelError(f"The model in {base} cannot be loaded: {str(error)[:300]}") from error
 

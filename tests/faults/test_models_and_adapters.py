@@ -5,6 +5,7 @@ Each adapter is tried at all four doors: training that goes on from it, chat, ev
 
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -123,6 +124,26 @@ def test_f37_code_of_its_own_is_refused_and_never_run(copied, dataset, tmp_path)
         and "whatever you can do on this machine" in said
     )
     assert not (tmp_path / "ran").exists()
+
+
+OWN = """from transformers import LlamaConfig, LlamaForCausalLM
+class MineConfig(LlamaConfig):
+    model_type = "my_own"
+class Mine(LlamaForCausalLM):
+    config_class = MineConfig
+"""
+
+
+def test_f37_only_the_environment_allows_it_and_only_for_the_folder_that_it_names(copied, dataset, run, monkeypatch):
+    config = json.loads((copied / "config.json").read_text())
+    config |= {"model_type": "my_own", "auto_map": {"AutoConfig": "own.MineConfig", "AutoModelForCausalLM": "own.Mine"}}
+    (copied / "config.json").write_text(json.dumps(config))
+    (copied / "own.py").write_text(OWN)
+    monkeypatch.setenv("STUDIO_TRUSTED_MODELS", str(copied.parent))
+    with pytest.raises(ModelError, match=r"STUDIO_TRUSTED_MODELS=FOLDER"):
+        run(spec(copied, dataset))
+    monkeypatch.setenv("STUDIO_TRUSTED_MODELS", os.pathsep.join(["/somewhere/else", str(copied)]))
+    assert run(spec(copied, dataset, training={"max_steps": 1})) == run.adapter
 
 
 @pytest.mark.parametrize("kept", [0, 7, 3000, -1])

@@ -19,7 +19,7 @@ from studio.engine.held import is_whole
 from studio.engine.models.load import DTYPES, load_base, recorded
 from studio.engine.models.memory import fits
 from studio.engine.models.quantised import scheme_of
-from studio.engine.models.resolve import resolve
+from studio.engine.models.resolve import allows_code, resolve
 from studio.engine.trained import ADAPTER, Trained, open_trained, phases
 from studio.errors import ExportError
 from studio.events import Emit, Measured, Note, Phase
@@ -45,6 +45,11 @@ def write_merged(
         raise ExportError(
             f"{trained.model.name} is quantised itself ({scheme}), so there is no full-precision base to merge into. "
             "Export the adapter alone with format adapter."
+        )
+    if allows_code(base):
+        raise ExportError(
+            f"{trained.model.name} runs code of its own, which a merged folder would be without. Export the adapter "
+            "alone with format adapter."
         )
     if not fits(base, 4):
         raise ExportError(

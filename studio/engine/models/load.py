@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from studio.engine.models.narrow import narrow, stored_half
 from studio.engine.models.quantize import quantization_config
-from studio.engine.models.resolve import identity
+from studio.engine.models.resolve import allows_code, identity
 from studio.errors import ModelError
 from studio.specs import QuantizationSpec
 from studio.templates import Template, TextTokenizer
@@ -76,7 +76,7 @@ def load_base(
         options["quantization_config"] = quantization_config(quantization, _compute_dtype(dtype))
     if labels is not None:
         options |= {"id2label": dict(enumerate(labels)), "label2id": {name: at for at, name in enumerate(labels)}}
-    options |= {"local_files_only": True, "use_safetensors": True, "trust_remote_code": False}
+    options |= {"local_files_only": True, "use_safetensors": True, "trust_remote_code": allows_code(folder)}
     half = stored_half(folder) if narrowed else None
     try:
         model, found = kind.from_pretrained(folder, dtype=half or DTYPES[dtype], output_loading_info=True, **options)

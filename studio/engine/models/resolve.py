@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ WANTED = ["*.safetensors", "*.json", "*.jinja", "merges.txt", "vocab.txt", "toke
 UNWANTED = ["*/*", "consolidated*"]
 """Files in subfolders and `consolidated` ones are the same weights in other layouts."""
 
+TRUSTED = "STUDIO_TRUSTED_MODELS"
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 OR_BUNDLED = f"The bundled model {BUNDLED_MODEL} needs no hub, and neither does a model's folder on this machine."
@@ -184,15 +186,25 @@ def _no_safetensors(folder: Path) -> str:
     return f"There is no {WHOLE} and no {INDEX}. Only safetensors weights are loaded."
 
 
+def allows_code(folder: Path) -> bool:
+    """Whether whoever started this process allows the code of the model in a folder to run.
+
+    Only the environment says so, where no page, file or spec can reach it: TRUSTED lists their folders.
+    """
+    names = filter(None, os.environ.get(TRUSTED, "").split(os.pathsep))
+    return any(Path(name).expanduser().resolve() == folder.resolve() for name in names)
+
+
 def _needs_own_code(folder: Path) -> list[str]:
     """A model with `auto_map` brings Python files. That is well only if transformers knows its type without them."""
     config = _json(folder / "config.json") if (folder / "config.json").is_file() else {}
-    if not config.get("auto_map") or _transformers_knows(config.get("model_type")):
+    if not config.get("auto_map") or _transformers_knows(config.get("model_type")) or allows_code(folder):
         return []
     return [
-        f"Its config.json names code of its own (auto_map) for the type {config.get('model_type')!r}. That code could "
-        "do whatever you can do on this machine, so running it is refused, in the shell as on the page. Choose a model "
-        "of a type that transformers knows."
+        f"Its config.json names code of its own (auto_map) for the type {config.get('model_type')!r}. That code can do "
+        "whatever you can do on this machine, so it is not run. Choose a model of a type that transformers knows. Or "
+        "have the model with its code in a folder, read that code, and if you trust it, start the studio, or its "
+        f"command in the shell, with {TRUSTED}=FOLDER in the environment."
     ]
 
 
