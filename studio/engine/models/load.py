@@ -108,7 +108,9 @@ def _check_embedded(folder: Path, tokenizer: TextTokenizer) -> None:
 
 
 def _rows(folder: Path) -> int | None:
-    """How many tokens the model has embeddings for, as its config says."""
+    """How many tokens the model has embeddings for, as its config says; None for a tokenizer without a model."""
+    if not (folder / "config.json").exists():
+        return None
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
