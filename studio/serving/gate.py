@@ -54,7 +54,7 @@ class SameSite:
         name = _name(hosts[0]) if len(hosts) == 1 else ""
         if name not in self._hosts and not (self._addresses and _is_address(name)):
             return 400, "This page does not go by that name. STUDIO_HOSTS can hold further names, with commas between."
-        if any(urlsplit(origin).netloc.lower() != hosts[0].lower() for origin in origins):
+        if any(_site(origin) != hosts[0].lower() for origin in origins):
             return 403, "Requests from another site are refused."
         # a plain GET has no Origin; where it comes from is then in a header of its own
         if headers.get("sec-fetch-site", "none") not in ("none", "same-origin") and not self._is_link(scope, headers):
@@ -123,6 +123,14 @@ async def refuse(status: int, text: str, scope: Scope, receive: Receive, send: S
 
 def _too_much(limit: int) -> str:
     return f"At most {limit:,} bytes are taken at once."
+
+
+def _site(origin: str) -> str:
+    """Name and port of an origin; empty for null, and if it is malformed."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return ""
 
 
 def _name(host: str) -> str:
