@@ -153,6 +153,8 @@ def _configs(repo: str, commit: str, names: list[str]) -> list[Mapping[str, Any]
 def _front_matter(repo: str, name: str, path: Path) -> Mapping[str, Any]:
     import yaml
 
+    from studio.specs.reading import load_yaml
+
     if path.stat().st_size > MAX_CARD_BYTES:
         raise DataError(f"{name} of {repo} has more than {MAX_CARD_BYTES // 1024**2} MiB, too much for a card.")
     text = path.read_text(encoding="utf-8", errors="replace").replace("\r\n", "\n")
@@ -160,8 +162,8 @@ def _front_matter(repo: str, name: str, path: Path) -> Mapping[str, Any]:
         match = re.match(r"\ufeff?\s*---[ \t]*\n(.*?)\n---", text, re.DOTALL)
         text = match[1] if match else ""
     try:
-        values = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        values = load_yaml(text)
+    except yaml.YAMLError as error:
         raise DataError(f"{name} of {repo} has a head that is not valid YAML. Its owner has to repair it.") from error
     return values if isinstance(values, Mapping) else {}
 

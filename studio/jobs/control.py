@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
-from studio import specs
+from studio import secret, specs
 from studio.data import registry, selection
 from studio.errors import Fault, JobError, SpecError, unknown
 from studio.events import Ended, Event, Started
@@ -41,6 +41,7 @@ def submit(spec: specs.Spec, *, executor: Executor = local, code: Path | None = 
     """
     kind = next(kind for kind, each in specs.KINDS.items() if isinstance(spec, each))
     spec = _settled(spec)
+    _check_secrets(spec)
     if kind == "train":
         _check_datasets(spec)
         _check_rewards(spec, code)
@@ -179,6 +180,22 @@ def _check_datasets(spec: specs.TrainSpec) -> None:
     if wrong:
         raise SpecError(Fault("data.datasets", unknown("dataset", name, known)) for name in wrong)
     if faults := [*selection.faulty_rows(spec.data), *selection.unfit_rows(spec.data, spec.stage.kind)]:
+        raise SpecError(faults)
+
+
+def _check_secrets(spec: specs.Spec) -> None:
+    """What the folder would keep."""
+    why = "which a run's folder must not keep. Leave it out; HF_TOKEN is read from the environment."
+    faults = [
+        Fault(f"trainer.{name}", f"is a secret, {why}")
+        for name in getattr(spec, "trainer", ())
+        if secret.is_secret_argument(name)
+    ]
+    text = specs.dump(spec)
+    held = [name for name, value in secret.values().items() if value in text]
+    if held:
+        faults.append(Fault("the spec", f"holds the value of {held[0]}, {why}"))
+    if faults:
         raise SpecError(faults)
 
 

@@ -221,9 +221,10 @@ def create(kind: str, spec: specs.Section, name: str, *, code: Path | None = Non
 
 def find(job_id: str) -> JobFolder:
     """The folder of a job. Raises: JobError: there is none of this id."""
-    folder = JobFolder(home().jobs / job_id) if NAME.fullmatch(job_id) else None
+    safe = isinstance(job_id, str) and NAME.fullmatch(job_id)  # the page hands on whatever it is sent
+    folder = JobFolder(home().jobs / job_id) if safe else None
     if folder is None or not folder.about.is_file():
-        raise JobError(unknown("job", job_id, (each.id for each in every())))
+        raise JobError(unknown("job", str(job_id)[:80], (each.id for each in every())))
     return folder
 
 

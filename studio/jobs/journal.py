@@ -9,11 +9,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from studio import secret
 from studio.events import ADAPTER, Event
 
 
 class Journal:
-    """Appends events of one attempt. Each is one write of one line, so readers never see a mixture of two."""
+    """Appends events of one attempt. Each is one write of one line, so readers never see a mixture of two; what an
+    error of a library quotes is scrubbed."""
 
     def __init__(self, path: Path, attempt: int):
         self.attempt = attempt
@@ -23,7 +25,7 @@ class Journal:
 
     def append(self, event: Any) -> None:
         stamped = event.model_copy(update={"attempt": self.attempt})
-        self._file.write(stamped.model_dump_json(exclude_none=True).encode() + b"\n")
+        self._file.write(secret.scrubbed(stamped.model_dump_json(exclude_none=True)).encode() + b"\n")
 
     def close(self) -> None:
         self._file.close()

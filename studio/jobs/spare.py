@@ -16,6 +16,8 @@ import threading
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
+from studio import secret
+
 PATIENCE_S = 300.0
 """Seconds without a sign that a job may come."""
 NICE = 10
@@ -26,6 +28,7 @@ IMPORTED = "studio.engine.stack"
 
 def main() -> int:
     """Wait, and be a job's worker. Returns: its exit status."""
+    secret.scrub_output()
     lines: SimpleQueue[bytes | None] = SimpleQueue()
     threading.Thread(target=_listen, args=(lines,), name="listening", daemon=True).start()
     from studio.jobs import worker

@@ -20,6 +20,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from studio import secret
 from studio.errors import Diverged, OutOfMemory, StudioError
 from studio.events import Ended, Started
 from studio.jobs.folder import JobFolder, earlier, export_target, find
@@ -34,6 +35,7 @@ VERSIONS = ("torch", "transformers", "trl", "peft", "bitsandbytes", "datasets")
 
 def main(path: str) -> int:
     """Run the job in the folder. Returns the exit status: 0 finished or stopped, 1 failed, 3 already running."""
+    secret.scrub_output()
     folder = JobFolder(Path(path))
     # bound to a name for the whole function: a collected lock would be a freed lock
     lock = FileLock(folder.lock)

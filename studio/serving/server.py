@@ -1,8 +1,9 @@
 """The chat server: an OpenAI-compatible HTTP server over one base and its adapters, in a process of its own.
 
 `python -m studio.serving.server --base NAME`. It answers on the loopback interface only, asks for the token that it
-wrote into its address file, and ends by itself when nobody has asked for a while. Routes: /health, /v1/models,
-/v1/chat/completions (streaming or not), /shutdown. Not here: decoding (studio.engine.chat); who starts it (client).
+wrote into its address file, takes nothing from web pages, and ends by itself when nobody has asked for a while. Routes:
+/health, /v1/models, /v1/chat/completions (streaming or not), /shutdown. Not here: decoding (studio.engine.chat); who
+starts it (client).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Any
 import uvicorn
 from filelock import FileLock, Timeout
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Route
@@ -31,11 +33,18 @@ from studio.data.example import Message
 from studio.errors import ServingError, StudioError
 from studio.home import write_atomically
 from studio.serving.address import Address, address_file, lock_file
+from studio.serving.gate import Bounded, SameSite
 from studio.serving.scheduler import Answer, Scheduler
 from studio.specs import Sampling
 
 IDLE_S = 1800.0
 """The server gives its memory back after this many seconds without a request."""
+
+BODY_BYTES = 4 * 1024**2
+"""What is taken in one request: more than the longest conversation of any model."""
+
+CONNECTIONS = 64
+"""More at once are told to come again (503)."""
 
 PARTING_S = 3
 """Open connections are given this long to take their last words."""
@@ -60,7 +69,11 @@ def main() -> int:
         )
         scheduler = Scheduler(options.base, options.quantization)
         config = uvicorn.Config(
-            application(scheduler, address.token), log_level="warning", timeout_graceful_shutdown=PARTING_S
+            application(scheduler, address.token),
+            log_level="warning",
+            timeout_graceful_shutdown=PARTING_S,
+            limit_concurrency=CONNECTIONS,
+            proxy_headers=False,
         )
         server = uvicorn.Server(config)
         scheduler.on_end = lambda: setattr(server, "should_exit", True)
@@ -119,7 +132,8 @@ def application(scheduler: Scheduler, token: str) -> Starlette:
             Route("/v1/models", guarded(models)),
             Route("/v1/chat/completions", guarded(completions), methods=["POST"]),
             Route("/shutdown", guarded(shutdown), methods=["POST"]),
-        ]
+        ],
+        middleware=[Middleware(SameSite), Middleware(Bounded, limit=lambda path: BODY_BYTES)],
     )
 
 

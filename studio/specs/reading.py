@@ -59,11 +59,37 @@ _Fast = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def load_yaml(text: str) -> Any:
-    """The value of a YAML text, read in C where PyYAML was built with it. Raises: yaml.YAMLError: it is none."""
+    """The value of a YAML text, read in C where PyYAML was built with it.
+
+    Raises: yaml.YAMLError: it is none, is nested too deeply, or unfolds out of proportion: an alias stands for as much
+        as its anchor, and aliases of aliases for any amount.
+    """
     try:
-        return yaml.load(text, _Fast)
+        value = yaml.load(text, _Fast)
     except yaml.YAMLError:
-        return yaml.safe_load(text)  # which says what is wrong in better words
+        value = yaml.safe_load(text)  # which says what is wrong in better words
+    except (RecursionError, ValueError, OverflowError) as error:
+        raise yaml.YAMLError(_UNREADABLE.get(type(error), "it holds a value that cannot be read")) from error
+    if not _is_bounded(value):
+        raise yaml.YAMLError(f"it unfolds to more than {MAX_VALUES:,} values, or is nested {MAX_DEPTH} deep")
+    return value
+
+
+MAX_VALUES, MAX_DEPTH = 100_000, 50
+_UNREADABLE = {RecursionError: f"it is nested {MAX_DEPTH} deep"}
+
+
+def _is_bounded(value: Any) -> bool:
+    """Whether a value holds at most so many, those counted again that stand in several places, and so deep."""
+    count, waiting = 0, [(value, 0)]
+    while waiting:
+        here, depth = waiting.pop()
+        count += 1
+        if count > MAX_VALUES or depth > MAX_DEPTH:
+            return False
+        inside = here.values() if isinstance(here, dict) else here if isinstance(here, list) else ()
+        waiting.extend((each, depth + 1) for each in inside)
+    return True
 
 
 def with_overrides(values: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:

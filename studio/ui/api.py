@@ -10,6 +10,7 @@ from typing import Any
 import gradio as gr
 
 from studio import specs
+from studio.errors import Fault, SpecError
 from studio.jobs import control
 from studio.jobs.monitor import JobView, view_of
 from studio.ui.page import Page, guarded
@@ -24,20 +25,20 @@ def register(page: Page) -> None:
 
     def job(job_id: str) -> dict:
         """One job: its summary, spec, validation losses, samples, notes and message."""
-        return details(page.monitor.refresh().need(job_id))
+        return details(page.monitor.refresh().need(_text(job_id, "job_id")))
 
     def start_training(spec_yaml: str) -> dict:
         """Start a training run of a spec in YAML and return its summary."""
-        spec = specs.parse(specs.TrainSpec, specs.read_yaml(spec_yaml, "spec_yaml"))
+        spec = specs.parse(specs.TrainSpec, specs.read_yaml(_text(spec_yaml, "spec_yaml"), "spec_yaml"))
         return summary(view_of(control.submit(spec, executor=page.executor)))
 
     def stop_job(job_id: str) -> dict:
         """Ask a job to save and end at its next step; returns its summary."""
-        return summary(view_of(control.stop(job_id)))
+        return summary(view_of(control.stop(_text(job_id, "job_id"))))
 
     def resume_job(job_id: str) -> dict:
         """Go on with a stopped, failed or interrupted job; returns its summary."""
-        return summary(view_of(control.resume(job_id, executor=page.executor)))
+        return summary(view_of(control.resume(_text(job_id, "job_id"), executor=page.executor)))
 
     def list_datasets() -> list[dict]:
         """Every registered dataset: name, title, format, rows."""
@@ -47,6 +48,13 @@ def register(page: Page) -> None:
 
     for function in (list_jobs, job, start_training, stop_job, resume_job, list_datasets):
         gr.api(guarded(function), api_name=function.__name__, concurrency_limit=4)
+
+
+def _text(value: Any, name: str) -> str:
+    """The value itself if it is a text: gradio checks no type that a function is annotated with."""
+    if not isinstance(value, str):
+        raise SpecError([Fault(name, f"must be text, but is {type(value).__name__}.")])
+    return value
 
 
 def summary(view: JobView) -> dict[str, Any]:

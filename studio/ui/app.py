@@ -10,7 +10,7 @@ import os
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,8 @@ from studio.jobs import control
 from studio.jobs.control import Executor
 from studio.jobs.executors import local
 from studio.jobs.monitor import Monitor
-from studio.ui import api, security
+from studio.ui import api, login, security
+from studio.ui.live_chart import PLOTLY
 from studio.ui.opening import Opening
 from studio.ui.page import Page, log_file
 from studio.ui.tabs import chat, data, evaluate, export, template, train
@@ -37,15 +38,17 @@ UPLOAD_BYTES = 8 * 1024**3
 _UPLOADS_KEPT = (3600, 24 * 3600)
 """Seconds between looks for uploaded copies, and the age from which one is deleted. Rows are stored elsewhere."""
 _HERE = Path(__file__).resolve().parent
+_LOG_OUT = ' · <a href="logout">Log out</a> · <a href="logout" lang="zh">退出</a>'
 _LANGUAGES = '<a href="?lang=en" data-lang="en">English</a> · <a href="?lang=zh" data-lang="zh" lang="zh">中文</a>'
 
 
 @dataclass(frozen=True)
 class Served:
-    """A page that is being served."""
+    """A page that is being served. password: what it asks for, where that was made up here."""
 
     url: str
     close: Callable[[], None]
+    password: str | None = field(default=None, repr=False)
 
 
 def build(
@@ -54,11 +57,12 @@ def build(
     executor: Executor = local,
     client: Any = None,
     warm: Callable[[], None] | None = None,
+    log_in: bool = False,
 ) -> gr.Blocks:
     """The whole page.
 
     monitor: one that is running already. client: another way to a chat server than our own. warm: makes the next run
-    begin sooner; called often while somebody looks at the page and no run is alive.
+    begin sooner; called often while somebody looks at the page and no run is alive. log_in: there is a way out again.
     """
     watching = monitor or Monitor().start()
 
@@ -72,7 +76,7 @@ def build(
         with gr.Tabs(elem_id="tabs") as tab_set:
             page = Page(demo, watching, executor, tab_set, client=client, ready=ready)
             widgets = {name: _build_tab(page, name, tab) for name, tab in _named_tabs().items()}
-        gr.HTML(_LANGUAGES, elem_id="languages")
+        gr.HTML(_LANGUAGES + (_LOG_OUT if log_in else ""), elem_id="languages")
         for tab in TABS:
             tab.wire(page, widgets)
         for number, load in enumerate(page.loads):
@@ -93,11 +97,13 @@ def build(
 def launch(host: str = "127.0.0.1", port: int = 7860, browser: bool = True, executor: Executor = local) -> None:
     """Serve the page until it is interrupted.
 
-    Raises: StudioError: the port is taken, or the host can be reached by others and there is no password.
+    Raises: StudioError: the port is taken.
     """
     served = serve(host, port, browser=browser, executor=executor, warm=local.warm if executor is local else None)
-    if security.hosts_for(host) is None:
+    if not security.is_loopback(host):
         print(f"{host} can be reached from other machines, and the password travels unencrypted. Put TLS before it.")
+    if served.password:
+        print(f"The password is {served.password}  (for one of your own set STUDIO_PASSWORD)")
     print(f"Finetune Studio is at {served.url}", flush=True)
     try:
         while True:
@@ -119,17 +125,16 @@ def serve(
     warm: Callable[[], None] | None = None,
 ) -> Served:
     """Serve the page from a thread of this process. port 0: any free one."""
-    auth = security.credentials(host)
+    password, made_up = login.password_for(private=security.is_private(host))
     port = _free_port(host, port)
-    _prepare_process()
+    uploads = _prepare_process()
     watching = monitor or Monitor(each_round=lambda: control.advance(executor)).start()
-    demo = build(executor=executor, monitor=watching, client=client, warm=warm)
+    demo = build(executor=executor, monitor=watching, client=client, warm=warm, log_in=password is not None)
     demo.queue(default_concurrency_limit=4, max_size=256)
     demo.launch(
         server_name=host,
         server_port=port,
         inbrowser=browser,
-        auth=auth,
         theme=theme(),
         css_paths=_HERE / "studio.css",
         js=(_HERE / "page.js").read_text(encoding="utf-8"),
@@ -147,7 +152,9 @@ def serve(
         allowed_paths=[str(home().exports)],
         app_kwargs={
             "middleware": [
-                Middleware(security.SameSite, hosts=security.hosts_for(host)),
+                *security.middleware(
+                    host, password, uploads=uploads, upload_bytes=UPLOAD_BYTES, exports=home().exports, script=PLOTLY
+                ),
                 Middleware(Opening),
             ]
         },
@@ -160,7 +167,7 @@ def serve(
         if monitor is None:
             watching.close()
 
-    return Served(f"http://{shown}:{port}", close)
+    return Served(f"http://{shown}:{port}", close, password if made_up else None)
 
 
 def theme() -> gr.themes.Base:
@@ -231,10 +238,12 @@ def _family(host: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
-def _prepare_process() -> None:
-    """Uploads and the log inside STUDIO_HOME; no reports to anyone."""
+def _prepare_process() -> Path:
+    """Uploads and the log inside STUDIO_HOME; no reports to anyone. Returns: the folder of the uploads."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    os.environ.setdefault("GRADIO_TEMP_DIR", str(home().run / "uploads"))
+    uploads = home().run / "uploads"
+    uploads.mkdir(exist_ok=True)
+    os.environ["GRADIO_TEMP_DIR"] = str(uploads)  # what lies there is handed out, so it is no folder of somebody else's
     handler = RotatingFileHandler(log_file(), maxBytes=2_000_000, backupCount=1, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
     logger = logging.getLogger("studio")
@@ -242,3 +251,4 @@ def _prepare_process() -> None:
         logger.removeHandler(old)
         old.close()
     logger.addHandler(handler)
+    return uploads

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from studio.errors import ModelError
 from studio.home import home
+from studio.jobs.executors.local import environment
 from studio.specs import BUNDLED_MODEL
 
 COMMAND = (sys.executable, "-m", "studio.engine.models.bundled")
@@ -29,7 +30,12 @@ def fetch(command: Sequence[str] = COMMAND) -> Iterator[str]:
     log = home().run / f"fetch-{BUNDLED_MODEL}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            command,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
     last = ""
     while process.poll() is None:

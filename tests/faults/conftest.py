@@ -1,7 +1,8 @@
-"""What the fault matrix is tried on: a tiny model, rows that are registered, a run, and the shell."""
+"""What the fault matrix is tried on: a tiny model, rows that are registered, a run, the shell, and the served page."""
 
 import json
 import socket
+from collections.abc import Iterator
 
 import pytest
 
@@ -9,9 +10,12 @@ from studio.cli import main
 from studio.cli.session import Session
 from studio.data import registry
 from studio.jobs.executors.replay import Replay
+from studio.ui import app
 from tests.engine.conftest import dataset, one_precision, tiny  # noqa: F401 - fixtures
 from tests.engine.test_train import Run
 from tests.examples import training
+from tests.faults.intruder import MARKER, Intruder
+from tests.ui.recorded import recorded
 
 
 @pytest.fixture
@@ -56,3 +60,21 @@ def no_network(monkeypatch):
     for name in ("connect", "connect_ex"):
         monkeypatch.setattr(socket.socket, name, refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+@pytest.fixture(scope="module")
+def intruder(tmp_path_factory) -> Iterator[Intruder]:
+    """Against a page on loopback, as it is without any setting."""
+    world = tmp_path_factory.mktemp("world")
+    (world / "outside").mkdir()
+    for name in ("secret", "secret.jsonl", "spec.yaml", "job.json", "config.json"):
+        (world / "outside" / name).write_text(f'{{"text": "{MARKER}", "kind": "train", "name": "x", "created": 1}}\n')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STUDIO_HOME", str(world / "home"))
+        patch.delenv("STUDIO_PASSWORD", raising=False)
+        patch.delenv("STUDIO_HOSTS", raising=False)
+        served = app.serve(port=0, executor=Replay(recorded(8), speed=1000))
+        try:
+            yield Intruder(served.url, world)
+        finally:
+            served.close()

@@ -14,6 +14,7 @@ from studio.serving.server import application
 from studio.specs import Sampling
 
 TOKEN = "s3same"
+HERE = "http://127.0.0.1"
 HELLO = {"model": "base", "messages": [{"role": "user", "content": "Hello"}]}
 ROUTES = [
     ("GET", "/health"),
@@ -65,7 +66,7 @@ def scheduler():
 
 @pytest.fixture
 def http(scheduler):
-    return TestClient(application(scheduler, TOKEN), headers={"Authorization": f"Bearer {TOKEN}"})
+    return TestClient(application(scheduler, TOKEN), HERE, headers={"Authorization": f"Bearer {TOKEN}"})
 
 
 def ask(http, **changes):
@@ -80,7 +81,7 @@ def said(answer):
 @pytest.mark.parametrize("given", [None, "", "Bearer wrong", "Bearer ", f"Basic {TOKEN}", "Bearer s3samé"])
 def test_without_the_token_no_route_answers(scheduler, method, route, given):
     headers = {} if given is None else {"Authorization": given.encode("latin-1")}
-    answer = TestClient(application(scheduler, TOKEN)).request(method, route, headers=headers, json=HELLO)
+    answer = TestClient(application(scheduler, TOKEN), HERE).request(method, route, headers=headers, json=HELLO)
     assert answer.status_code == 401 and "token" in said(answer)
     assert not scheduler.asked and not scheduler.ended
 
@@ -218,7 +219,7 @@ def test_a_reader_that_goes_away_cancels_its_request(scheduler, stream):
             "path": "/v1/chat/completions",
             "raw_path": b"/v1/chat/completions",
             "query_string": b"",
-            "headers": [(b"authorization", f"Bearer {TOKEN}".encode())],
+            "headers": [(b"host", b"127.0.0.1"), (b"authorization", f"Bearer {TOKEN}".encode())],
         }
 
         async def send(message):

@@ -1,7 +1,7 @@
 import httpx
 import pytest
 
-from studio.errors import StudioError
+from studio.serving import gate
 from studio.ui import app, security
 
 
@@ -64,17 +64,17 @@ def test_a_web_socket_from_another_origin_is_closed():
         sent.append(message)
 
     scope = {"type": "websocket", "headers": [(b"host", b"127.0.0.1:7860"), (b"origin", b"http://evil.example")]}
-    asyncio.run(security.SameSite(inner)(scope, None, send))
+    asyncio.run(gate.SameSite(inner)(scope, None, send))
     assert sent == [{"type": "websocket.close", "code": 1008, "reason": "Requests from another site are refused."}]
 
 
-def test_a_page_that_others_can_reach_needs_a_password(monkeypatch):
-    monkeypatch.delenv("STUDIO_PASSWORD", raising=False)
-    assert security.credentials("127.0.0.1") is None
-    with pytest.raises(StudioError, match="STUDIO_PASSWORD"):
-        security.credentials("0.0.0.0")
-    monkeypatch.setenv("STUDIO_PASSWORD", "a good one")
-    assert security.credentials("0.0.0.0") == ("studio", "a good one")
+@pytest.mark.parametrize(("host", "private"), [("127.0.0.1", True), ("localhost", True), ("[::1]", True),
+    ("0.0.0.0", False), ("192.168.1.5", False), ("", False)])  # fmt: skip
+def test_a_page_is_private_on_loopback_only(monkeypatch, host, private):
+    monkeypatch.delenv("STUDIO_HOSTS", raising=False)
+    assert security.is_private(host) is private
+    monkeypatch.setenv("STUDIO_HOSTS", "studio.example.org")  # a proxy brings others here
+    assert not security.is_private(host)
 
 
 def test_a_page_with_a_password_shows_nothing_without_it(studio_home, monkeypatch):

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import IO
 
+from studio import secret
 from studio.errors import JobError
 from studio.hardware import SPINS, detect, memory_kills, thread_environment
 from studio.home import CHECKOUT, home, write_atomically
 from studio.jobs.folder import JobFolder
 
-SECRET_MARKS = ("TOKEN", "SECRET", "PASSWORD", "API_KEY", "CREDENTIAL")
 NOT_OURS = (
     "GRADIO_",
     "HF_HUB_DISABLE_TELEMETRY",
@@ -155,9 +155,5 @@ def environment(*, spins: int = 0) -> dict[str, str]:
 
     HF_TOKEN alone is passed, for the hub. spins: as thread_environment has them.
     """
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if name == "HF_TOKEN" or not any(mark in name.upper() for mark in SECRET_MARKS)
-    }
+    kept = {name: value for name, value in os.environ.items() if name == "HF_TOKEN" or not secret.is_secret(name)}
     return kept | thread_environment(spins=spins) | {"STUDIO_HOME": str(home().path), "PYTHONUNBUFFERED": "1"}

@@ -5,6 +5,7 @@ Start makes a job; the rest reads that job. Not here: what each format writes (s
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ import gradio as gr
 
 from studio import specs
 from studio.errors import StudioError
+from studio.home import checked_name, home
 from studio.jobs import folder as folders
 from studio.jobs.monitor import JobView
 from studio.ui import adapters, export_view, job_panel
@@ -97,9 +99,20 @@ def wire(page: Page, all: AllWidgets) -> None:
 
 
 def to_spec(adapter: str | None, format: str, dtype: str, out: str | None) -> specs.ExportSpec:
-    """The spec that the widgets ask for. Raises: JobError: no run is chosen. SpecError: a value is wrong."""
-    target = (out or "").strip() or None
+    """The spec that the widgets ask for.
+
+    Raises: JobError: no run is chosen. SpecError: a value is wrong. StudioError: the folder is not one of exports/.
+    """
+    target = _target((out or "").strip())
     return specs.parse(specs.ExportSpec, adapters.split(adapter) | {"format": format, "dtype": dtype, "out": target})
+
+
+def _target(out: str) -> str | None:
+    """Whoever can open the page can send any text, so that only the shell writes elsewhere than exports/."""
+    if not out:
+        return None
+    exports = home().exports
+    return str(exports / checked_name(out.removeprefix(f"{exports}{os.sep}"), "name of a folder in exports"))
 
 
 def leads_to(adapter: str | None, format: str, dtype: str) -> str:
