@@ -5,10 +5,13 @@ Not here: what each format writes (studio.engine.exporters).
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+
+import psutil
 
 from studio import specs
 from studio.engine.exporters import EXPORTERS
@@ -32,18 +35,23 @@ def export(
 ) -> Path | None:
     """Write the export. Returns: the target, or None if it was stopped before it was whole.
 
+    A target that is this very export was written by an attempt that was killed before it could say so.
     Raises: ExportError: the target exists or cannot be written; nothing that was there is touched.
     """
+    said = {"README.md": card(spec, trained, adapter), "studio.yaml": specs.dump(trained)}
+    if all(_text(target / name) == text for name, text in said.items()):
+        return target
     _refuse_existing(target)
-    scratch = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    _remove_what_a_kill_left(target)
+    scratch = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}")
     try:
         scratch.mkdir(parents=True)
         with full_disk_named(scratch):
             EXPORTERS[spec.format](spec, trained, adapter, scratch, emit, stopping)
         if stopping():
             return None
-        (scratch / "README.md").write_text(card(spec, trained, adapter), encoding="utf-8")
-        (scratch / "studio.yaml").write_text(specs.dump(trained), encoding="utf-8")
+        for name, text in said.items():
+            (scratch / name).write_text(text, encoding="utf-8")
         _refuse_existing(target)
         scratch.rename(target)
     except OSError as error:
@@ -53,6 +61,22 @@ def export(
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return target
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return None
+
+
+def _remove_what_a_kill_left(target: Path) -> None:
+    """Of earlier exports to the same place, whose processes are gone: as much as a whole model each."""
+    for scratch in target.parent.iterdir() if target.parent.is_dir() else ():
+        head, _, rest = scratch.name.partition(f".{target.name}.")
+        number = "" if head else rest.partition("-")[0]
+        if number.isdecimal() and not psutil.pid_exists(int(number)):
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 def card(spec: ExportSpec, trained: TrainSpec, adapter: Path) -> str:

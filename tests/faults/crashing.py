@@ -53,7 +53,7 @@ class Point:
     def __init__(self, place: Path, number: int, harm: str):
         self.place, self.number, self.harm = str(place), number, harm
         self.count, self._at_it = 0, False
-        self._before: dict[str, tuple[int, int]] = {}
+        self._before = self._files()
         sys.addaudithook(self._see)
 
     def _see(self, event: str, arguments: tuple) -> None:
