@@ -3,7 +3,10 @@
 Not here: what is made of the events (studio.jobs.monitor).
 """
 
+import errno
 import gc
+import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +15,16 @@ from pydantic import ValidationError
 from studio import secret
 from studio.events import ADAPTER, Event
 
+PATIENCE_S, WAIT_S = 600.0, 1.0
+"""How long an event waits for room on a full disk, and how often it looks."""
+
 
 class Journal:
     """Appends events of one attempt. Each is one write of one line, so readers never see a mixture of two; what an
-    error of a library quotes is scrubbed."""
+    error of a library quotes is scrubbed.
+
+    On a full disk an event waits for room, and the job with it, for up to PATIENCE_S.
+    """
 
     def __init__(self, path: Path, attempt: int):
         self.attempt = attempt
@@ -24,8 +33,28 @@ class Journal:
             self._file.write(b"\n")  # a killed worker left half a line; ours must not be glued to it
 
     def append(self, event: Any) -> None:
+        """Raises: OSError: there is still no room, or another reason not to write."""
         stamped = event.model_copy(update={"attempt": self.attempt})
-        self._file.write(secret.scrubbed(stamped.model_dump_json(exclude_none=True)).encode() + b"\n")
+        line = secret.scrubbed(stamped.model_dump_json(exclude_none=True)).encode() + b"\n"
+        until = time.monotonic() + PATIENCE_S
+        while not self._written(line, last=time.monotonic() > until):
+            time.sleep(WAIT_S)
+
+    def _written(self, line: bytes, *, last: bool) -> bool:
+        """Whether all of it is in the file; else none of it is. last: do not bear that there is no room."""
+        before = os.fstat(self._file.fileno()).st_size
+        try:
+            if self._file.write(line) == len(line):
+                return True
+            error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._file.name))
+        except OSError as found:
+            if found.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            error = found
+        os.ftruncate(self._file.fileno(), before)
+        if last:
+            raise error
+        return False
 
     def close(self) -> None:
         self._file.close()
