@@ -35,6 +35,9 @@ TABS = (data, template, train, evaluate, chat, export)
 
 UPLOAD_BYTES = 8 * 1024**3
 """What the page takes in one file. From the shell there is no limit but the disk."""
+SESSIONS = 128
+"""Of how many open pages, and calls of the named API, the state is kept; the least recently used goes first. gradio
+(6.31) keeps a megabyte for each, and would keep that of 10,000."""
 _UPLOADS_KEPT = (3600, 24 * 3600)
 """Seconds between looks for uploaded copies, and the age from which one is deleted. Rows are stored elsewhere."""
 _HERE = Path(__file__).resolve().parent
@@ -149,6 +152,7 @@ def serve(
         quiet=True,
         prevent_thread_lock=True,
         max_file_size=UPLOAD_BYTES,
+        state_session_capacity=SESSIONS,
         allowed_paths=[str(home().exports)],
         app_kwargs={
             "middleware": [

@@ -27,6 +27,7 @@ from typing import Any
 import httpx
 import psutil
 
+from studio.errors import StudioError
 from studio.home import CHECKOUT
 from tests.faults.crashing import digests
 
@@ -53,7 +54,7 @@ class Soak:
                 try:
                     act(dice)
                     self.done[name] += 1
-                except Refused:
+                except (Refused, StudioError):
                     self.done[f"{name}, refused"] += 1
                 except Exception as error:  # noqa: BLE001 - whatever it is, it is a finding
                     self.wrong.append(f"{name}: {type(error).__name__}: {error}"[:300])
