@@ -8,7 +8,7 @@ import gc
 import os
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from pydantic import ValidationError
 
@@ -60,6 +60,8 @@ class Journal:
         self._file.close()
 
 
+END = 128 * 1024
+"""Bytes at either end of a long file that tell what a list of jobs shows."""
 _STEP = b'"type":"step"'
 _HEAD = 100
 """Bytes at the start of a line that hold the type of its event. A quote inside a text is escaped, so it is no other."""
@@ -68,19 +70,38 @@ _HEAD = 100
 def tail(path: Path, offset: int = 0, *, last_steps: int | None = None) -> tuple[list[Event], int, int]:
     """Events after a byte offset, up to the last whole line.
 
-    last_steps: of the steps only the first and so many of the last, which takes a tenth of the time.
+    last_steps: of the steps only the first and so many of the last, which takes a tenth of the time; and of a long
+    file only what lies near its ends.
     Returns: (events, the offset to go on from, how many torn or foreign lines were skipped).
     """
     try:
         with path.open("rb") as file:
-            file.seek(offset)
-            chunk = file.read()
+            chunk, left_out = _ends(file, offset) if last_steps is not None else (_all(file, offset), 0)
     except FileNotFoundError:
         return [], offset, 0
     end = chunk.rfind(b"\n") + 1
     lines = chunk[:end].splitlines()
     events, skipped = _read(lines if last_steps is None else _outline(lines, last_steps))
-    return events, offset + end, skipped
+    return events, offset + left_out + end, skipped
+
+
+def _all(file: BinaryIO, offset: int) -> bytes:
+    file.seek(offset)
+    return file.read()
+
+
+def _ends(file: BinaryIO, offset: int) -> tuple[bytes, int]:
+    """Whole lines near both ends, and how many bytes between them are left out; all of what is not long."""
+    size = os.fstat(file.fileno()).st_size
+    if size - offset <= 3 * END:
+        return _all(file, offset), 0
+    file.seek(offset)
+    head = file.read(END)
+    head = head[: head.rfind(b"\n") + 1]
+    file.seek(size - END)
+    rest = file.read()
+    rest = rest[rest.find(b"\n") + 1 :]
+    return head + rest, size - offset - len(head) - len(rest)
 
 
 def _read(lines: list[bytes]) -> tuple[list[Event], int]:

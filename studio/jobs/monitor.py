@@ -227,9 +227,9 @@ class Monitor:
         return _told(folder, replace(old, skipped_lines=old.skipped_lines + skipped), events)
 
 
-def view_of(folder: JobFolder) -> JobView:
-    """One job's view, read from its first byte; for the shell."""
-    events, _, skipped = tail(folder.events)
+def view_of(folder: JobFolder, *, outline: bool = False) -> JobView:
+    """One job's view, read from its first byte; for the shell. outline: with the first and the last steps only."""
+    events, _, skipped = tail(folder.events, last_steps=OUTLINE_STEPS if outline else None)
     return _told(folder, replace(_first_view(folder), skipped_lines=skipped), events)
 
 
@@ -241,7 +241,7 @@ def is_live(folder: JobFolder) -> bool:
     if folder.is_locked():
         return True
     began = max(folder.read_about()["created"], _changed(folder.started))
-    return abs(time.time() - began) < STARTING_S and view_of(folder).live
+    return abs(time.time() - began) < STARTING_S and view_of(folder, outline=True).live
 
 
 def _told(folder: JobFolder, view: JobView, events: list[Event]) -> JobView:

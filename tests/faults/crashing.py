@@ -19,6 +19,7 @@ import signal
 import sys
 import tempfile
 import traceback
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -53,13 +54,15 @@ class Point:
     def __init__(self, place: Path, number: int, harm: str):
         self.place, self.number, self.harm = str(place), number, harm
         self.count, self._at_it = 0, False
-        self._before = self._files()
+        self._before, self._renamed = self._files(), set[str]()
         sys.addaudithook(self._see)
 
     def _see(self, event: str, arguments: tuple) -> None:
         if self._at_it or not self._is_change(event, arguments):
             return
         self.count += 1
+        if event == "os.rename":
+            self._renamed.add(os.fsdecode(arguments[1]))
         if self.harm == "tear":
             if self.count == self.number:
                 self._at_it = True
@@ -91,9 +94,10 @@ class Point:
         return found
 
     def _tear(self) -> None:
+        """Half of what was written goes, but not where it was flushed to the disk under another name first."""
         for path, (when, size) in self._files().items():
             was = self._before.get(path, (0, 0))
-            if when != was[0] and size > was[1]:
+            if when != was[0] and size > was[1] and path not in self._renamed:
                 with suppress(FileNotFoundError):
                     os.truncate(path, was[1] + (size - was[1]) // 2)
 
@@ -123,20 +127,23 @@ def in_a_fork(act: Callable[[], int], place: Path, number: int = 0, harm: str = 
     return (code if code >= 0 else 128 - code), count
 
 
-class Sweep:
+class Sweep(ABC):
     """What is done, once without harm and once for each point. Subclasses say what, and what to compare."""
 
     def __init__(self, home: Path, model: Path):
         self.home, self.model = home, model
 
+    @abstractmethod
     def begin(self) -> Any:
         """Something new to act on."""
 
+    @abstractmethod
     def act(self, thing: Any) -> int:
-        raise NotImplementedError
+        """Returns: an exit status."""
 
+    @abstractmethod
     def outcome(self, thing: Any) -> Any:
-        raise NotImplementedError
+        """What must be equal."""
 
     def is_done(self, thing: Any) -> bool:
         """Whether it had ended well in spite of a wish to end, so that there is nothing to go on with."""

@@ -3,8 +3,8 @@
 import json
 import threading
 
-from studio.events import Note, Phase, Step
-from studio.jobs.journal import Journal, last_attempt, tail
+from studio.events import Ended, Note, Phase, Started, Step
+from studio.jobs.journal import END, Journal, last_attempt, tail
 
 
 def step(number: int, loss: float = 1.0) -> Step:
@@ -69,3 +69,18 @@ def test_each_line_is_one_json_object_with_its_type(tmp_path):
     (line,) = (tmp_path / "events.jsonl").read_text().splitlines()
     values = json.loads(line)
     assert values["type"] == "step" and values["step"] == 5 and values["loss"] == 2.0
+
+
+def test_the_outline_of_a_long_file_reads_its_ends_and_goes_on_from_its_last_byte(tmp_path):
+    path = tmp_path / "events.jsonl"
+    journal = Journal(path, 1)
+    journal.append(Started(pid=1, host="here"))
+    for number in range(1, 6001):
+        journal.append(Step(step=number, epoch=0.1, loss=1.0, learning_rate=1e-3))
+    journal.append(Ended(state="finished"))
+    assert path.stat().st_size > 3 * END
+    events, offset, skipped = tail(path, last_steps=5)
+    assert [event.step for event in events if event.type == "step"] == [1, 5996, 5997, 5998, 5999, 6000]
+    assert (events[0].type, events[-1].type, skipped, offset) == ("started", "ended", 0, path.stat().st_size)
+    journal.append(Note(text="more"))
+    assert [event.type for event in tail(path, offset)[0]] == ["note"]
