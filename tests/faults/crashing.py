@@ -95,10 +95,9 @@ class Point:
 
     def _tear(self) -> None:
         """Half of what was written goes, but not of what was whole under another name before."""
-        whole = tuple(self._renamed) + tuple(f"{path}/" for path in self._renamed)
         for path, (when, size) in self._files().items():
             was = self._before.get(path, (0, 0))
-            if when != was[0] and size > was[1] and not path.startswith(whole or "/" * 9):
+            if when != was[0] and size > was[1] and not path.startswith(tuple(self._renamed)):
                 with suppress(FileNotFoundError):
                     os.truncate(path, was[1] + (size - was[1]) // 2)
 
