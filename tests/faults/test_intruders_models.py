@@ -105,11 +105,21 @@ def test_f37_what_the_trainer_takes_cannot_switch_it_on(argument):
     assert len(faults) == 1 and faults[0].field.startswith("trainer.")
 
 
-def test_every_load_of_a_model_says_safetensors_only_and_no_code():
-    import inspect
+@pytest.mark.parametrize("labels", [None, ["no", "yes"]])
+def test_every_load_of_a_model_says_safetensors_only_and_no_code(tmp_path, monkeypatch, labels):
+    asked = []
 
-    source = inspect.getsource(load)
-    assert '"use_safetensors": True, "trust_remote_code": False' in source
+    def refused(*_, **options):
+        asked.append(options)
+        raise OSError("seen")
+
+    for kind in (load.AutoModelForCausalLM, load.AutoModelForSequenceClassification):
+        monkeypatch.setattr(kind, "from_pretrained", refused)
+    with pytest.raises(ModelError, match="seen"):
+        load.load_base(tmp_path, dtype="fp32", labels=labels)
+    (options,) = asked
+    assert options["use_safetensors"] is True and options["trust_remote_code"] is False
+    assert options["local_files_only"] is True
 
 
 ESCAPES = [
