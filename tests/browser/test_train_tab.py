@@ -74,15 +74,6 @@ def test_a_double_click_on_start_makes_one_run(train):
     assert len(runs()) == 1
 
 
-def test_a_second_start_says_which_run_is_in_the_way(train):
-    train.locator("#train-try").click()
-    state_is(train, "running")
-    train.locator("#train-start").click()
-    train.wait_for_function("document.querySelector('#train-problem').innerText.includes('before you start another')")
-    assert runs()[0] in train.locator("#train-problem").inner_text()
-    assert len(runs()) == 1
-
-
 def test_a_wrong_learning_rate_is_named_while_it_is_typed_and_at_start(train):
     choose_dataset(train, "identity-en")
     train.locator("#spec-training-learning_rate input").fill("-1")
