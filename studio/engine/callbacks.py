@@ -64,7 +64,7 @@ class Reporter(TrainerCallback):
             return
         loss = float(logs["loss"])
         if not math.isfinite(loss):
-            raise diverged(f"The loss became {loss}", state.global_step)
+            raise diverged(f"The loss became {loss} at step {state.global_step}.", Path(args.output_dir))
         self._emit(
             Step(
                 step=state.global_step,

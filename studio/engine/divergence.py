@@ -23,11 +23,11 @@ _REMEDY = (
 )
 
 
-def diverged(what: str, step: int, checkpoints: Path | None = None) -> Diverged:
-    """what: the numbers that are not finite, at a step that counts from 1."""
-    kept = complete_checkpoints(checkpoints) if checkpoints else []
+def diverged(what: str, checkpoints: Path) -> Diverged:
+    """what: the numbers that are not finite, where, and what became of that step."""
+    kept = complete_checkpoints(checkpoints)
     stands = f"The run stands at its checkpoint of step {kept[-1][0]}." if kept else "No checkpoint was written before."
-    return Diverged(f"{what} at step {step}, so that step was not taken. {stands} {_REMEDY}")
+    return Diverged(f"{what} {stands} {_REMEDY}")
 
 
 class Guard(TrainerCallback):
@@ -40,11 +40,13 @@ class Guard(TrainerCallback):
         if args.fp16:  # whose scaler meets overflows by design, and passes over such a step itself
             return
         if not _finite(each.grad for each in model.parameters() if each.grad is not None):
-            raise diverged("A gradient was not a finite number", state.global_step + 1, self._checkpoints)
+            at = state.global_step + 1
+            raise diverged(f"A gradient was not a finite number at step {at}, which was not taken.", self._checkpoints)
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         if control.should_save and not _finite(each.detach() for each in model.parameters() if each.requires_grad):
-            raise diverged("A weight was not a finite number", state.global_step, self._checkpoints)
+            at = state.global_step
+            raise diverged(f"A weight was not a finite number at step {at}, which was not saved.", self._checkpoints)
 
 
 class Slower(TrainerCallback):
