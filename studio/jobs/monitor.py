@@ -72,6 +72,8 @@ class JobView:
     ended: Ended | None = None
     place: int = 0
     """In the queue, counted from 1; 0 for a job that does not wait."""
+    news: int = 0
+    """Grows with whatever it tells but its steps and phases, so that who watches knows when to look at the rest."""
     last_time: float = 0.0
     skipped_lines: int = 0
 
@@ -291,6 +293,7 @@ def fold(view: JobView, events: list[Event]) -> JobView:
         changes["last_time"] = event.time
     return replace(
         view,
+        news=view.news + sum(not isinstance(event, Step | Phase) for event in events),
         steps=tuple(steps),
         generation=generation,
         measured=tuple(measured),

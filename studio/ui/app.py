@@ -25,7 +25,7 @@ from studio.jobs.control import Executor
 from studio.jobs.executors import local
 from studio.jobs.monitor import Monitor
 from studio.ui import api, login, security
-from studio.ui.live_chart import PLOTLY
+from studio.ui.charts import PLOTLY
 from studio.ui.opening import Opening
 from studio.ui.page import Page, log_file
 from studio.ui.tabs import chat, data, evaluate, export, template, train
@@ -38,6 +38,9 @@ UPLOAD_BYTES = 8 * 1024**3
 SESSIONS = 128
 """Of how many open pages, and calls of the named API, the state is kept; the least recently used goes first. gradio
 (6.31) keeps a megabyte for each, and would keep that of 10,000."""
+QUEUE_S = 0.02
+"""Between looks of gradio's queue for what was asked. It looks a thousand times a second otherwise (gradio 6.31), which
+takes a sixteenth of a core from the run that is watched."""
 _UPLOADS_KEPT = (3600, 24 * 3600)
 """Seconds between looks for uploaded copies, and the age from which one is deleted. Rows are stored elsewhere."""
 _HERE = Path(__file__).resolve().parent
@@ -134,6 +137,7 @@ def serve(
     watching = monitor or Monitor(each_round=lambda: control.advance(executor)).start()
     demo = build(executor=executor, monitor=watching, client=client, warm=warm, log_in=password is not None)
     demo.queue(default_concurrency_limit=4, max_size=256)
+    demo._queue.sleep_when_free = QUEUE_S
     demo.launch(
         server_name=host,
         server_port=port,

@@ -24,8 +24,8 @@ from studio.jobs import control
 from studio.jobs.monitor import JobView
 from studio.ui import audit_view, audits, data_rows, form, intake_view, job_panel, plots, run_panel, template_names
 from studio.ui.audits import Audit
+from studio.ui.charts import figure_json, still_chart
 from studio.ui.data_rows import Place
-from studio.ui.live_chart import figure_json, still_chart
 from studio.ui.page import Page, guarded
 from studio.ui.texts import language, t, table
 from studio.ui.waiting import while_working

@@ -1,4 +1,4 @@
-"""Views and numbers as plotly figures, for comparison at rest. Pure. Not here: the chart that grows (live_chart.py)."""
+"""Views and numbers as plotly figures, for comparison at rest. Pure. Not here: the chart that grows (live_run.py)."""
 
 from __future__ import annotations
 

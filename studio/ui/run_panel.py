@@ -1,7 +1,8 @@
 """The run's side of the Train tab: picker, figures, chart, samples, log, comparison, Stop and Resume.
 
 Handlers that refresh only read the monitor, so a reload, a second browser or a restarted server shows the same run;
-they send only what changed. Not here: what a figure looks like (studio.ui.run_view).
+they send only what changed. What goes on with each step asks for itself (studio.ui.live_run). Not here: what a figure
+looks like (studio.ui.run_view).
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import html
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +22,12 @@ from studio.jobs import control, queue
 from studio.jobs.folder import JobFolder
 from studio.jobs.monitor import JobView, Monitor, log_tail
 from studio.ui import form, plots, run_view
-from studio.ui.live_chart import figure_json, live_chart, still_chart
+from studio.ui.charts import figure_json, still_chart
+from studio.ui.live_run import fingerprint, live_run, showing
 from studio.ui.page import Page, guarded, shown
 from studio.ui.texts import language, t
 
 _SAMPLES = Path(__file__).with_name("samples.js").read_text(encoding="utf-8")
-LIVE_S, IDLE_S = 1.0, 4.0
-"""Seconds between looks at the monitor while the shown run is live, and while it is not."""
-
 WRITE_RUN = """(run) => {
   const address = new URL(location);
   run ? address.searchParams.set("run", run) : address.searchParams.delete("run");
@@ -45,29 +45,27 @@ WRITE_AND_SHOW_RUN = f"""(run) => {{
 
 @dataclass(frozen=True)
 class Widgets:
-    """run: the id of the shown run. seen: what this browser was last sent, as hashes."""
+    """run: the id of the shown run. live: how it stands, and its chart. seen: what this browser got last, as hashes."""
 
     run: gr.Dropdown
     stop: gr.Button
     resume: gr.Button
     slower: gr.Button
     sooner: gr.Button
-    status: gr.HTML
-    chart: gr.HTML
+    live: gr.HTML
     notes: gr.HTML
     samples: gr.HTML
     log: gr.Textbox
     compare: gr.Dropdown
     comparison: gr.HTML
     seen: gr.State
-    timer: gr.Timer
 
     @property
     def refreshed(self) -> list[gr.components.Component]:
         """What `look` sends, in its order."""
         buttons = [self.stop, self.resume, self.slower, self.sooner]
-        parts = [self.run, self.status, self.chart, self.notes, self.samples, self.log, *buttons]
-        return [*parts, self.compare, self.timer, self.seen]
+        parts = [self.run, self.live, self.notes, self.samples, self.log, *buttons]
+        return [*parts, self.compare, self.seen]
 
 
 def build(page: Page) -> Widgets:
@@ -81,8 +79,9 @@ def build(page: Page) -> Widgets:
         made["resume"] = gr.Button(t("train.resume"), elem_id="train-resume", interactive=False, min_width=80)
         made["slower"] = gr.Button(t("train.slower"), elem_id="train-slower", visible=False, min_width=80)
         made["sooner"] = gr.Button(t("train.sooner"), elem_id="train-sooner", visible=False, min_width=80)
-    made["status"] = gr.HTML("", elem_id="train-status", min_height=150)
-    made["chart"] = live_chart(page.monitor, elem_id="train-chart")
+    made["live"] = live_run(
+        page.monitor, partial(mark, page.monitor), page.ready, elem_id="train-chart", status_id="train-status"
+    )
     made["notes"] = gr.HTML("", elem_id="train-notes")
     with gr.Accordion(t("train.samples"), open=True, elem_classes="fold"):
         made["samples"] = gr.HTML("", elem_id="train-samples", max_height=420, js_on_load=_SAMPLES)
@@ -101,7 +100,7 @@ def build(page: Page) -> Widgets:
             [], value=[], multiselect=True, label=t("train.compare"), elem_id="train-compare", max_choices=6
         )
         made["comparison"] = still_chart(elem_id="train-comparison", key="train.compare_title")
-    return Widgets(seen=gr.State({}), timer=gr.Timer(IDLE_S, active=False), **made)
+    return Widgets(seen=gr.State({}), **made)
 
 
 def wire(page: Page, widgets: Widgets, problem_place: gr.HTML) -> None:
@@ -130,17 +129,12 @@ def wire(page: Page, widgets: Widgets, problem_place: gr.HTML) -> None:
 def _wire_looks(page: Page, widgets: Widgets, quiet: dict[str, Any]) -> None:
     def first(request: gr.Request) -> list[Any]:
         page.ready()
-        return in_sight(None, request)
-
-    def in_sight(run: str | None, request: gr.Request) -> list[Any]:
-        """The first tab comes in sight while the page opens, before any run is chosen."""
-        return look(page.monitor, run or str(request.query_params.get("run", "")), {}, request)
+        return look(page.monitor, str(request.query_params.get("run", "")), {}, request)
 
     def choose(run: str | None, request: gr.Request) -> list[Any]:
         return look(page.monitor, run, {}, request)
 
-    def tick(run: str | None, seen: dict[str, int], request: gr.Request) -> list[Any]:
-        page.ready()
+    def again(run: str | None, seen: dict[str, int], request: gr.Request) -> list[Any]:
         return look(page.monitor, run, seen, request)
 
     def compare(runs: list[str] | None, request: gr.Request) -> str:
@@ -151,13 +145,8 @@ def _wire_looks(page: Page, widgets: Widgets, quiet: dict[str, Any]) -> None:
     widgets.run.input(guarded(choose), widgets.run, widgets.refreshed, api_name="train_choose", **quiet)
     widgets.run.input(None, widgets.run, None, js=WRITE_RUN, api_visibility="private")
     looking: dict[str, Any] = {"concurrency_limit": None, **quiet}
-    widgets.timer.tick(guarded(tick), [widgets.run, widgets.seen], widgets.refreshed, api_name="train_look", **looking)
+    widgets.live.tick(guarded(again), [widgets.run, widgets.seen], widgets.refreshed, api_name="train_look", **looking)
     widgets.compare.change(guarded(compare), widgets.compare, widgets.comparison, api_name="train_compare", **looking)
-    for name, tab in page.tabs.items():
-        if name == "train":
-            tab.select(guarded(in_sight), widgets.run, widgets.refreshed, api_name="train_in_sight", **looking)
-        else:
-            tab.select(lambda: gr.Timer(active=False), None, widgets.timer, api_name=f"train_behind_{name}", **looking)
 
 
 def attempt(act: Callable[[], str], page: Page, request: gr.Request) -> Iterator[list[Any]]:
@@ -184,9 +173,13 @@ def look(monitor: Monitor, run: str | None, seen: dict[str, int], request: gr.Re
     return [*updates, gr.skip() if seen == now else now]
 
 
-PARTS = (
-    "run", "status", "chart", "notes", "samples", "log", "stop", "resume", "slower", "sooner", "compare", "timer",
-)  # fmt: skip
+PARTS = ("run", "live", "notes", "samples", "log", "stop", "resume", "slower", "sooner", "compare")
+
+
+def mark(monitor: Monitor, view: JobView | None, words: str) -> str:
+    """Changes with whatever a look at this run would send, and costs less than that."""
+    around = [(each.id, each.state, each.place) for each in monitor.views("train")]
+    return fingerprint(repr((words, view and (view.id, view.news, view.skipped_lines, _log_size(view)), around)))
 
 
 def problem(text: str) -> str:
@@ -199,8 +192,7 @@ def _parts(monitor: Monitor, view: JobView | None, words: str) -> dict[str, Any]
     live = view is not None and (view.live or view.state == "queued")
     return {
         "run": gr.update(choices=runs, value=view.id if view else None),
-        "status": run_view.status(view, words),
-        "chart": view.id if view else "",
+        "live": showing(view, mark(monitor, view, words)),
         "notes": run_view.notes(view, words),
         "samples": run_view.samples(view, words),
         "log": log_tail(JobFolder(home().jobs / view.id)) if view else "",
@@ -209,8 +201,12 @@ def _parts(monitor: Monitor, view: JobView | None, words: str) -> dict[str, Any]
         "slower": gr.update(visible=view is not None and view.state == "diverged"),
         "sooner": gr.update(visible=view is not None and view.place > 1),
         "compare": gr.update(choices=[(each.id, each.id) for each in monitor.views("train")]),
-        "timer": gr.update(value=LIVE_S if live else IDLE_S, active=True),
     }
+
+
+def _log_size(view: JobView) -> int:
+    log = JobFolder(home().jobs / view.id).log
+    return log.stat().st_size if log.is_file() else 0
 
 
 def _newest(monitor: Monitor) -> JobView | None:

@@ -1,6 +1,6 @@
 """A run's view as the small pieces of markup and text that the Train tab shows. Pure; all data is escaped here.
 
-Not here: the chart (studio.ui.live_chart), and when anything is shown (studio.ui.tabs.train).
+Not here: the chart (studio.ui.live_run), and when anything is shown (studio.ui.tabs.train).
 """
 
 from __future__ import annotations

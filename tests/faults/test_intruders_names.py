@@ -177,7 +177,7 @@ def run(intruder):
 def test_functions_of_components_are_the_chart_s_alone(intruder, unchanged, run):
     config = intruder.config()
     chart = next(each["id"] for each in config["components"] if each["props"].get("elem_id") == "train-chart")
-    asked = {"run": run, "since": 0, "generation": 0, "figure": ""}
+    asked = {"run": run, "since": 0, "generation": 0, "figure": "", "status": "", "language": "en"}
 
     def ask(component, function, data):
         body = {"component_id": component, "fn_name": function, "session_hash": "x", "data": data}
@@ -186,7 +186,13 @@ def test_functions_of_components_are_the_chart_s_alone(intruder, unchanged, run)
 
     assert ask(chart, "tail", asked).json()["step"] == 8
     for name in [*HOSTILE_NAMES[::4], *NO_NAMES]:
-        for wrong in (asked | {"run": name}, asked | {"since": name}, asked | {"figure": name}, name):
+        for wrong in (
+            asked | {"run": name},
+            asked | {"since": name},
+            asked | {"figure": name},
+            asked | {"language": name},
+            name,
+        ):
             answer = ask(chart, "tail", wrong)
             assert answer.status_code in (200, 500) and MARKER not in answer.text and "Traceback" not in answer.text
     kinds = {each["type"]: each["id"] for each in config["components"]}

@@ -6,7 +6,7 @@ from urllib.parse import quote
 import pytest
 
 import studio.ui.app
-from studio.ui.live_chart import PLOTLY
+from studio.ui.charts import PLOTLY
 from studio.ui.security import is_open
 from tests.faults.intruder import API, MARKER
 

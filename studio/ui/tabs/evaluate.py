@@ -19,8 +19,8 @@ from studio.home import home
 from studio.jobs import folder as folders
 from studio.jobs.monitor import JobView
 from studio.ui import adapters, classification_view, evaluation_view, job_panel, plots
+from studio.ui.charts import figure_json, still_chart
 from studio.ui.job_panel import Panel
-from studio.ui.live_chart import figure_json, still_chart
 from studio.ui.page import AllWidgets, Page, guarded
 from studio.ui.texts import say, t
 

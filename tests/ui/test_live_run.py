@@ -5,7 +5,7 @@ import pytest
 
 from studio.events import Measured, Step
 from studio.jobs.monitor import JobView
-from studio.ui.live_chart import live_chart, points
+from studio.ui.live_run import live_run, points
 from studio.ui.run_figures import best
 
 
@@ -99,27 +99,55 @@ def test_a_run_that_is_gone_is_an_empty_chart():
     assert points(None, since=5, generation=0)["series"]["figure"] == {"x": [], "y": []}
 
 
+ASKED = {"run": "run", "since": 0, "generation": 0, "figure": "", "status": "", "language": "en"}
+
+
+def live(monitor, **more):
+    return live_run(
+        monitor, lambda view, language: f"{view and view.news} {language}", elem_id="a", status_id="b", **more
+    )
+
+
 @pytest.mark.parametrize(
     "asked",
     [
         None,
         "run",
-        {"run": "../etc", "since": 0, "generation": 0, "figure": ""},
-        {"run": "run", "since": "0", "generation": 0, "figure": ""},
-        {"run": ["run"], "since": 0, "generation": 0, "figure": ""},
+        ASKED | {"run": "../etc"},
+        ASKED | {"since": "0"},
+        ASKED | {"run": ["run"]},
         {"run": "run", "since": 0},
-        {"run": "run", "since": 0, "generation": 0, "figure": 1},
+        ASKED | {"figure": 1},
+        ASKED | {"status": None},
+        ASKED | {"language": "fr"},
     ],
 )
 def test_a_malformed_request_is_refused(asked):
-    chart = live_chart(FakeMonitor(view_with(3)), elem_id="chart")
     with pytest.raises(gr.Error):
-        chart.tail(asked)
+        live(FakeMonitor(view_with(3))).tail(asked)
 
 
-def test_a_well_formed_request_is_answered():
-    chart = live_chart(FakeMonitor(view_with(3)), elem_id="chart")
-    assert chart.tail({"run": "run", "since": 0, "generation": 0, "figure": ""})["step"] == 3
+def test_an_answer_has_the_points_how_the_run_stands_and_the_mark_of_a_look():
+    answer = live(FakeMonitor(view_with(3))).tail(ASKED | {"language": "zh"})
+    assert (answer["step"], answer["mark"], answer["live"]) == (3, "0 zh", True)
+    assert "0.3333" in answer["status"]["html"] and 'data-state="running"' in answer["status"]["html"]
+
+
+def test_how_a_run_stands_is_told_once():
+    of = live(FakeMonitor(view_with(3)))
+    stamp = of.tail(ASKED)["status"]["stamp"]
+    assert of.tail(ASKED | {"status": stamp})["status"] is None
+    of = live(FakeMonitor(view_with(4)))
+    assert of.tail(ASKED | {"status": stamp})["status"]["stamp"] != stamp
+
+
+def test_whoever_looks_at_no_live_run_may_start_one():
+    signs = []
+    of = live(FakeMonitor(view_with(3)), ready=lambda: signs.append(1))
+    of.tail(ASKED)
+    assert signs == []
+    assert not of.tail(ASKED | {"run": ""})["live"]
+    assert signs == [1]
 
 
 def losses(values):

@@ -1,64 +1,58 @@
-"""The chart that grows while a run trains, and a still one for any plotly figure.
+"""The run that is shown, as it goes on: how it stands, and the chart that grows.
 
-The live chart asks a server function for the points it does not have yet and extends its traces, so that zoom and
-memory survive 10,000 points. Which of the stage's figures stands above is chosen in the browser. Both draw with the
-plotly build that the plotly package carries; nothing comes from outside. Not here: which figure to draw
-(studio.ui.plots), and what a step is (studio.events).
+The browser asks a server function for what it does not have yet, twice a second, and extends the chart's traces, so
+that zoom and memory survive 10,000 points. Where the answer says that more has changed than that, it asks for a look
+(the event `tick`): a look passes through gradio's queue and costs the server ten times as much, and most steps change
+nothing else. Which of the stage's figures stands above is chosen in the browser. Not here: how the run's state looks
+(studio.ui.run_view), and what a step is (studio.events).
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import gradio as gr
-import plotly
-import plotly.graph_objects as go
 
 from studio.events import Step
 from studio.home import NAME
 from studio.jobs.monitor import JobView, Monitor
+from studio.ui import run_view
+from studio.ui.charts import plotly_path, script
 from studio.ui.plots import decimated
 from studio.ui.run_figures import LOSS, WINDOW, figures_of, spikes, stage_of, validations
 from studio.ui.texts import LANGUAGES, table
 
-PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
-_SCRIPTS = Path(__file__).resolve().parent
+Mark = Callable[[JobView | None, str], str]
+"""(view, language) -> what a look would show now, as a short text that changes with it."""
 
 
-def live_chart(monitor: Monitor, *, elem_id: str) -> gr.HTML:
-    """Loss or another figure, learning rate and gradient norm of the run whose id is the value; empty for none."""
-    server = _server(monitor)
+def live_run(
+    monitor: Monitor, mark: Mark, ready: Callable[[], None] = lambda: None, *, elem_id: str, status_id: str
+) -> gr.HTML:
+    """State and figures of a run, and its loss or another figure, learning rate and gradient norm.
+
+    Its value is `showing(...)`, or empty before anything was looked at. ready: called while somebody looks and the run
+    is not live.
+    """
     return gr.HTML(
         "",
-        html_template='<div class="chart-bar"><select></select></div><div class="live-chart" role="img"></div>',
-        js_on_load=_script("live_chart.js"),
-        server_functions=[server],
+        html_template=f'<div class="live-status" id="{status_id}"></div>'
+        '<div class="chart-bar"><select></select></div><div class="live-chart" role="img"></div>',
+        js_on_load=script("live_run.js"),
+        server_functions=[_server(monitor, mark, ready)],
         texts={name: _texts(name) for name in LANGUAGES},
-        plotly_path=_plotly_path(),
+        plotly_path=plotly_path(),
         elem_id=elem_id,
-        min_height=452,
+        min_height=610,
     )
 
 
-def still_chart(*, elem_id: str, key: str, min_height: int = 320) -> gr.HTML:
-    """Shows a figure. The value is `figure_json(...)`; empty shows nothing. key: the text that screen readers say."""
-    return gr.HTML(
-        "",
-        html_template='<div class="still-chart" role="img"></div>',
-        js_on_load=_script("still_chart.js"),
-        plotly_path=_plotly_path(),
-        spoken={name: table(name)[key] for name in LANGUAGES},
-        elem_id=elem_id,
-        min_height=min_height,
-    )
-
-
-def figure_json(figure: go.Figure | None) -> str:
-    """A figure as the value of `still_chart`."""
-    return figure.to_json() if figure is not None else ""
+def showing(view: JobView | None, mark: str) -> dict[str, str]:
+    """The value of `live_run`: which run, and the mark of the look that says so."""
+    return {"run": view.id if view else "", "mark": mark}
 
 
 def points(view: JobView | None, since: int, generation: int, figure: str = "") -> dict[str, Any]:
@@ -66,13 +60,12 @@ def points(view: JobView | None, since: int, generation: int, figure: str = "") 
 
     figure: the one above; empty, or one that the run does not have: what its stage is about.
     Returns: series: x and y by name; spikes: steps and losses among these; figures: all there are; figure: the one
-    that is given; measured: its values in
-    validations; step: the last one; whole: whether to draw anew; live: whether more will come.
+    that is given; measured: its values in validations; step: the last one; whole: whether to draw anew.
     """
     if view is None:
         nothing: dict[str, Any] = {"series": _series([], LOSS, True), "measured": [], "spikes": []}
         nothing |= {"figure": LOSS, "figures": []}
-        return {**nothing, "whole": True, "step": 0, "generation": 0, "live": False, "nats": False}
+        return {**nothing, "whole": True, "step": 0, "generation": 0, "nats": False}
     names = figures_of(view)
     figure = figure if figure in names else names[0]
     whole = since <= 0 or generation != view.generation
@@ -87,7 +80,6 @@ def points(view: JobView | None, since: int, generation: int, figure: str = "") 
         "nats": figure == LOSS and stage_of(view) in ("sft", "pretrain"),
         "step": view.step,
         "generation": view.generation,
-        "live": view.live,
     }
 
 
@@ -97,17 +89,37 @@ def _spikes(steps: Sequence[Step], first: int) -> list[list[float]]:
     return [[around[at].step, around[at].loss] for at in spikes([step.loss for step in around], first - skipped)]
 
 
-def _server(monitor: Monitor) -> Callable[[Any], dict[str, Any]]:
+def _server(monitor: Monitor, mark: Mark, ready: Callable[[], None]) -> Callable[[Any], dict[str, Any]]:
     def tail(asked: Any) -> dict[str, Any]:
         """Outside the queue: the request comes from anyone who can open the page, so nothing in it is trusted."""
         match asked:
-            case {"run": str(run), "since": int(since), "generation": int(generation), "figure": str(figure)} if (
-                NAME.fullmatch(run)
-            ):
-                return points(monitor.now(run), since, generation, figure)
+            case {
+                "run": str(run),
+                "since": int(since),
+                "generation": int(generation),
+                "figure": str(figure),
+                "status": str(status),
+                "language": str(language),
+            } if language in LANGUAGES and (not run or NAME.fullmatch(run)):
+                view = monitor.now(run) if run else None
+                told = run_view.status(view, language)
+                stamp = fingerprint(told)
+                live = view is not None and (view.live or view.state == "queued")
+                if not live:
+                    ready()
+                return points(view, since, generation, figure) | {
+                    "status": None if stamp == status else {"stamp": stamp, "html": told},
+                    "mark": mark(view, language),
+                    "live": live,
+                }
         raise gr.Error("The chart asked for something that is not a run.", print_exception=False)
 
     return tail
+
+
+def fingerprint(text: str) -> str:
+    """Short, and another one for another text. Not against an adversary."""
+    return f"{crc32(text.encode()):08x}"
 
 
 def _series(steps: Sequence[Step], figure: str, whole: bool) -> dict[str, Any]:
@@ -130,12 +142,3 @@ def _xy(steps: Sequence[Step], get: Callable[[Step], float | None]) -> dict[str,
 def _texts(language: str) -> dict[str, str]:
     prefix = "train.chart."
     return {key.removeprefix(prefix): text for key, text in table(language).items() if key.startswith(prefix)}
-
-
-def _plotly_path() -> str:
-    gr.set_static_paths([PLOTLY])
-    return f"gradio_api/file={PLOTLY}"
-
-
-def _script(name: str) -> str:
-    return (_SCRIPTS / "charts.js").read_text(encoding="utf-8") + (_SCRIPTS / name).read_text(encoding="utf-8")

@@ -1,4 +1,5 @@
 const say = props.texts[language];
+const status = element.querySelector(".live-status");
 const box = element.querySelector(".live-chart");
 const choice = element.querySelector(".chart-bar select");
 const NAMES = ["figure", "learning_rate", "grad_norm"];
@@ -11,9 +12,11 @@ let shown = null; // the run that is drawn
 let since = 0;
 let generation = 0;
 let drawn = 0;
+let stamp = ""; // of the status that is shown
 let live = true;
 let busy = false;
 let lastAsked = 0;
+let lastLook = 0;
 
 box.setAttribute("aria-label", say.aria);
 box.dataset.empty = say.empty;
@@ -93,38 +96,56 @@ const draw = async (plotly, answer) => {
 };
 
 const clear = (plotly) => {
-  plotly.purge(box);
+  plotly?.purge(box);
   [shown, since, drawn, figure] = [null, 0, 0, null];
   choice.hidden = true;
   for (const mark of ["points", "step", "run", "figure"]) delete box.dataset[mark];
 };
 
-const tick = async (asap = false) => {
-  const due = asap === true || performance.now() - lastAsked > (live ? 450 : 4000);
-  if (busy || !visible() || !due) return;
-  const run = props.value || null;
+const chart = async (run, answer) => {
+  if (!run && !shown) return; // megabytes that a page without a run does not need
+  const plotly = await loadPlotly();
+  if (run !== shown) clear(plotly);
+  if (!run || run !== current().run) return;
+  shown = run;
+  if (!answer.whole && answer.figure !== figure) {
+    since = 0; // what the stage is about was told for the first time
+    return;
+  }
+  [figure, nats] = [answer.figure, answer.nats];
+  offer(answer.figures);
+  if (answer.step || answer.measured.length) await draw(plotly, answer);
+  [since, generation] = [answer.step, answer.generation];
+  Object.assign(box.dataset, { points: drawn, step: since, run: shown, figure });
+};
+
+const current = () => props.value || { run: "", mark: "" };
+
+const tick = async () => {
+  const now = performance.now();
+  if (busy || !visible() || now - lastAsked < (live ? 450 : 4000)) return;
   busy = true;
-  lastAsked = performance.now();
+  lastAsked = now;
   try {
-    if (!run && !shown) return; // megabytes that a page without a run does not need
-    const plotly = await loadPlotly();
-    if (!run || run !== shown) clear(plotly);
-    if (!run) return;
-    if (drawn > 8000) since = 0; // draw anew, decimated, before the page grows heavy
+    const { run } = current();
+    if (run) loadPlotly().catch(() => {}); // while the server answers; chart() tells what is wrong
+    if (run !== (shown ?? "") || drawn > 8000) since = 0; // draw anew, decimated, before the page grows heavy
     const asked = wanted;
-    const answer = await server.tail({ run, since, generation, figure: asked });
-    if (run !== props.value || asked !== wanted) return;
-    shown = run;
-    live = answer.live;
-    if (!answer.whole && answer.figure !== figure) {
-      since = 0; // what the stage is about was told for the first time
+    const answer = await server.tail({ run, since, generation, figure: asked, status: stamp, language });
+    if (run !== current().run || asked !== wanted) {
+      lastAsked = 0;
       return;
     }
-    [figure, nats] = [answer.figure, answer.nats];
-    offer(answer.figures);
-    if (answer.step || answer.measured.length) await draw(plotly, answer);
-    [since, generation] = [answer.step, answer.generation];
-    Object.assign(box.dataset, { points: drawn, step: since, run: shown, figure });
+    live = answer.live;
+    if (answer.status) {
+      status.innerHTML = answer.status.html; // escaped where it was made
+      stamp = answer.status.stamp;
+    }
+    if (answer.mark !== current().mark && now - lastLook > 900) {
+      lastLook = now;
+      trigger("tick");
+    }
+    await chart(run, answer);
     delete box.dataset.fault;
   } catch (error) {
     live = false; // ask less often while the server is away
@@ -133,12 +154,16 @@ const tick = async (asap = false) => {
     busy = false;
   }
 };
+const soon = () => {
+  lastAsked = 0;
+  tick();
+};
 
 const timer = setInterval(() => (element.isConnected ? tick() : clearInterval(timer)), 250);
-watch("value", () => tick(true));
+watch("value", soon);
 choice.addEventListener("change", () => {
-  [wanted, since, lastAsked] = [choice.value, 0, 0];
-  tick(true);
+  [wanted, since] = [choice.value, 0];
+  soon();
 });
 whenThemeChanges(() => {
   if (!shown || !box.data) return;
@@ -146,4 +171,4 @@ whenThemeChanges(() => {
   window.Plotly.restyle(box, { "line.color": [colour("--chart-1"), colour("--chart-3"), colour("--chart-4")] }, [0, 1, 2]);
   window.Plotly.restyle(box, { "marker.color": [colour("--chart-2"), colour("--state-bad")] }, [3, 4]);
 });
-tick(true);
+soon();
