@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import set_seed
+from transformers import PrinterCallback, set_seed
 
 from studio import hardware
 from studio.data.example import Message
@@ -162,6 +162,7 @@ def train(
                 judge=judge,
             )
         )
+        trainer.remove_callback(PrinterCallback)  # steps are events; the log is for what else is said
         if path := getattr(trainer, "path", None):
             sampler.give_back = path.arena.drop
         plan = _plan(spec, method, trainer, rows, machine, choices)

@@ -1,11 +1,14 @@
-"""What ten people at the page cost a run: `python -m tests.benchmarks.load [--sessions 10] [--phases 3]`.
+"""What ten people at the page cost a run: `python -m tests.benchmarks.load [--talking 2] [--threads 1]`.
 
 One run trains SmolLM2 while phases without anybody and phases with sessions alternate. A session asks for what an open
-page asks for, at its pace: the run's figures every second, the new points of its chart every 0.45 s, another tab now
-and then, and an upload of a megabyte; over plain HTTP from one process, whose own time is told too, since it shares the
-cores. Printed: the run's tokens a second of each kind of phase and their ratio, requests and errors, the server's CPU,
-and whether each step that the run told came to each session. At the end one JSON object. Nobody chats: answers of a
-model on this machine would compute on the same cores.
+page asks for, at its pace: how the run stands and the new points of its chart twice a second, a look where more has
+changed, another tab and an upload of a megabyte every ten seconds; some chat. The pages are opened before the clock
+runs. All over plain HTTP from one process, whose own time is told too, since it shares the cores. Printed: the run's
+tokens a second of each kind of phase and their ratio, requests and errors, the server's CPU, and whether each step that
+the run told came to each session. At the end one JSON object.
+
+A run computes on all cores, and whatever else does anything takes its time from it; with --threads it leaves some free,
+as a run on a GPU does.
 """
 
 from __future__ import annotations
@@ -14,22 +17,28 @@ import argparse
 import asyncio
 import json
 import os
+import random
 import secrets
 import statistics
 import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
 import httpx
 import psutil
 
+from studio import specs
 from studio.events import Step
 from studio.home import home
+from studio.jobs import control
 from studio.jobs.folder import JobFolder
 from studio.jobs.journal import tail
+from studio.serving import client
+from studio.specs import BUNDLED_MODEL, Sampling
 from tests.benchmarks.page import served
 from tests.benchmarks.start import MODEL, new_home
 
@@ -48,40 +57,46 @@ WANTED = {
 class Sessions:
     """So many open pages. What they asked for and what went wrong is counted."""
 
-    def __init__(self, url: str, run: str, count: int):
-        self.url, self.run, self.count = url, run, count
+    def __init__(self, url: str, run: str, count: int, talking: int):
+        self.url, self.run, self.count, self.talking = url, run, count, talking
         self.asked: Counter[str] = Counter()
         self.errors: list[str] = []
         self.seen: list[set[int]] = []
         self.cpu_s = 0.0
 
-    async def hold(self, seconds: float) -> None:
-        """Be there for a while. Fills `seen` with the steps that came to each session."""
-        before = psutil.Process().cpu_times()
-        async with httpx.AsyncClient(base_url=self.url, timeout=30, limits=httpx.Limits(max_connections=None)) as http:
+    async def open(self) -> None:
+        """Open all pages, each as a session of its own."""
+        async with self._client() as http:
             config = (await http.get("/config")).json()
-            look = next(each for each in config["dependencies"] if each["api_name"] == "train_look")
-            opening = next(
+            self._event_of = {each["api_name"]: each for each in config["dependencies"]}
+            first = next(
                 each["id"]
                 for each in config["dependencies"]
-                if each["outputs"] == look["outputs"] and each["targets"][0][1] == "load"
+                if each["outputs"] == self._event_of["train_look"]["outputs"] and each["targets"][0][1] == "load"
             )
-            chart = next(each["id"] for each in config["components"] if each["props"].get("elem_id") == "train-chart")
-            self.seen = [set() for _ in range(self.count)]
-            until = time.monotonic() + seconds
+            ids = {each["props"].get("elem_id"): each["id"] for each in config["components"]}
+            self._live = ids["train-chart"]
+            self._pages = [secrets.token_hex(6) for _ in range(self.count)]
+            for page in self._pages:
+                await self._ask("page", http.get("/?tab=train"))
+                await self._event(http, page, first, [])
+
+    async def hold(self, seconds: float) -> None:
+        """Be there for a while. Fills `seen` with the steps that came to each page."""
+        before = psutil.Process().cpu_times()
+        self.seen = [set() for _ in self._pages]
+        until = time.monotonic() + seconds
+        async with self._client() as http:
             await asyncio.gather(
-                *(
-                    each
-                    for number in range(self.count)
-                    for each in (
-                        self._points(http, chart, number, until),
-                        self._looks(http, opening, look, until),
-                        self._more(http, until),
-                    )
-                )
+                *(self._watch(http, number, until) for number in range(self.count)),
+                *(self._more(http, page, until) for page in self._pages),
+                *(self._talk(until) for _ in range(self.talking)),
             )
         after = psutil.Process().cpu_times()
         self.cpu_s += after.user + after.system - before.user - before.system
+
+    def _client(self) -> httpx.AsyncClient:
+        return httpx.AsyncClient(base_url=self.url, timeout=30, limits=httpx.Limits(max_connections=None))
 
     async def _ask(self, name: str, request: Any) -> Any:
         try:
@@ -93,25 +108,44 @@ class Sessions:
             self.errors.append(f"{name}: {type(error).__name__} {error}"[:200])
             return None
 
-    async def _points(self, http: httpx.AsyncClient, chart: int, number: int, until: float) -> None:
-        since, generation = 0, 0
+    async def _watch(self, http: httpx.AsyncClient, number: int, until: float) -> None:
+        await asyncio.sleep(0.5 * number / self.count)  # pages do not ask in step
+        session, look = self._pages[number], self._event_of["train_look"]
+        since, generation, stamp, seen = 0, 0, "", None
         over = False
         while not over:
             over = time.monotonic() > until  # once more then, for what came last
-            data = {"run": self.run, "since": since, "generation": generation, "figure": ""}
-            body = {"component_id": chart, "fn_name": "tail", "session_hash": secrets.token_hex(6), "data": data}
+            data = {"run": self.run, "since": since, "generation": generation, "figure": "", "status": stamp}
+            body = {
+                "component_id": self._live,
+                "fn_name": "tail",
+                "session_hash": session,
+                "data": data | {"language": "en"},
+            }
             if answer := await self._ask("points", http.post(f"{API}/component_server", json=body)):
                 told = answer.json()
                 self.seen[number].update(told["series"]["figure"]["x"])
                 since, generation = told["step"], told["generation"]
-            await asyncio.sleep(0.45)
+                stamp = told["status"]["stamp"] if told["status"] else stamp
+                if seen not in (None, told["mark"]):
+                    await self._event(http, session, look["id"], [self.run, *[None] * (len(look["inputs"]) - 1)])
+                seen = told["mark"]
+            await asyncio.sleep(0.5)  # as the page: every second round of 250 ms
 
-    async def _looks(self, http: httpx.AsyncClient, opening: int, look: dict[str, Any], until: float) -> None:
-        session = secrets.token_hex(6)
-        await self._event(http, session, opening, [])
+    async def _talk(self, until: float) -> None:
+        address = await asyncio.to_thread(client.ensure, BUNDLED_MODEL)
+        asked = [("base", [{"role": "user", "content": "Why is the sky blue?"}])]
         while time.monotonic() < until:
-            await self._event(http, session, look["id"], [self.run, *[None] * (len(look["inputs"]) - 1)])
-            await asyncio.sleep(1.0)
+            async with aclosing(client.stream(address, asked, Sampling(max_tokens=32))) as deltas:
+                async for delta in deltas:
+                    if delta.error:
+                        self.errors.append(delta.error)
+                    if delta.done:
+                        self.asked["answers"] += 1
+                        self.asked["answered tokens"] += delta.tokens
+                    if time.monotonic() > until:
+                        break
+            await asyncio.sleep(5.0)
 
     async def _event(self, http: httpx.AsyncClient, session: str, number: int, data: list[Any]) -> None:
         body = {"session_hash": session, "fn_index": number, "data": data, "event_data": None, "trigger_id": None}
@@ -127,21 +161,23 @@ class Sessions:
                     break
             return messages
 
-    async def _more(self, http: httpx.AsyncClient, until: float) -> None:
+    async def _more(self, http: httpx.AsyncClient, session: str, until: float) -> None:
         body = b'{"instruction": "a", "output": "b"}\n' * 28_000
         while time.monotonic() < until:
-            await self._ask("page", http.get("/?tab=data"))
+            await asyncio.sleep(random.uniform(2, 8))
+            await self._event(http, session, self._event_of["evaluate_selected"]["id"], [None])
             await self._ask("upload", http.post(f"{API}/upload", files={"files": ("rows.jsonl", body)}))
-            await asyncio.sleep(10.0)
+            await asyncio.sleep(5.0)
 
 
-def measured(url: str, folder: JobFolder, server: psutil.Process, count: int, phases: int, seconds: float) -> dict:
+def measured(sessions: Sessions, folder: JobFolder, server: psutil.Process, phases: int, seconds: float) -> dict:
     """Alternate phases. Returns: all figures."""
-    sessions = Sessions(url, folder.id, count)
     rates: dict[str, list[float]] = {"alone": [], "watched": []}
     lost, server_s = 0, 0.0
     for _ in range(phases):
         for kind in rates:
+            if kind == "watched":
+                asyncio.run(sessions.open())
             began, before = time.time(), server.cpu_times()
             if kind == "watched":
                 asyncio.run(sessions.hold(seconds))
@@ -159,7 +195,8 @@ def measured(url: str, folder: JobFolder, server: psutil.Process, count: int, ph
     medians = {kind: statistics.median(values) for kind, values in rates.items()}
     held_s = phases * seconds
     return {
-        "sessions": count,
+        "sessions": sessions.count,
+        "talking": sessions.talking,
         "tokens_per_s": medians,
         "steps": {kind: len(values) for kind, values in rates.items()},
         "ratios": {"watched/alone": round(medians["watched"] / medians["alone"], 4)},
@@ -173,6 +210,8 @@ def measured(url: str, folder: JobFolder, server: psutil.Process, count: int, ph
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sessions", type=int, default=10)
+    parser.add_argument("--talking", type=int, default=0, help="how many of them chat with the base")
+    parser.add_argument("--threads", type=int, help="that the run and the chat server compute with; else all cores")
     parser.add_argument("--phases", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--model", type=Path, default=home().models / MODEL, help="the folder of the bundled model")
@@ -181,19 +220,22 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         fresh = new_home(Path(place) / "home", asked.model.resolve())
         os.environ["STUDIO_HOME"] = str(fresh)
+        if asked.threads:
+            os.environ["OMP_NUM_THREADS"] = str(asked.threads)
         with served(fresh) as (url, _):
             port = int(url.rpartition(":")[2])
             server = next(each for each in psutil.Process().children() if f"{port}" in " ".join(each.cmdline()))
-            from studio import specs
-            from studio.jobs import control
-
             folder = control.submit(specs.parse(specs.TrainSpec, WANTED))
             until = time.monotonic() + 120
             while len([event for event in tail(folder.events)[0] if isinstance(event, Step)]) < 5:
                 if time.monotonic() > until:
                     sys.exit("the run does not begin")
                 time.sleep(0.5)
-            figures = measured(url, folder, server, asked.sessions, asked.phases, asked.seconds)
+            if asked.talking:
+                client.ensure(BUNDLED_MODEL)  # loading is no part of the load
+            sessions = Sessions(url, folder.id, asked.sessions, asked.talking)
+            figures = {"threads": asked.threads} | measured(sessions, folder, server, asked.phases, asked.seconds)
+            client.stop()
             control.stop(folder.id)
             control.wait(folder)
     if not asked.json:
