@@ -15,8 +15,8 @@ let drawn = 0;
 let stamp = ""; // of the status that is shown
 let live = true;
 let busy = false;
-let lastAsked = 0;
-let lastLook = 0;
+let lastAsked = -Infinity;
+let lastLook = -Infinity;
 
 box.setAttribute("aria-label", say.aria);
 box.dataset.empty = say.empty;
@@ -106,7 +106,7 @@ const chart = async (run, answer) => {
   if (!run && !shown) return; // megabytes that a page without a run does not need
   const plotly = await loadPlotly();
   if (run !== shown) clear(plotly);
-  if (!run || run !== current().run) return;
+  if (!run || run !== props.value.run) return;
   shown = run;
   if (!answer.whole && answer.figure !== figure) {
     since = 0; // what the stage is about was told for the first time
@@ -119,21 +119,19 @@ const chart = async (run, answer) => {
   Object.assign(box.dataset, { points: drawn, step: since, run: shown, figure });
 };
 
-const current = () => props.value || { run: "", mark: "" };
-
 const tick = async () => {
   const now = performance.now();
-  if (busy || !visible() || now - lastAsked < (live ? 450 : 4000)) return;
+  if (busy || !props.value || !visible() || now - lastAsked < (live ? 450 : 4000)) return;
   busy = true;
   lastAsked = now;
   try {
-    const { run } = current();
+    const { run } = props.value;
     if (run) loadPlotly().catch(() => {}); // while the server answers; chart() tells what is wrong
     if (run !== (shown ?? "") || drawn > 8000) since = 0; // draw anew, decimated, before the page grows heavy
     const asked = wanted;
     const answer = await server.tail({ run, since, generation, figure: asked, status: stamp, language });
-    if (run !== current().run || asked !== wanted) {
-      lastAsked = 0;
+    if (run !== props.value.run || asked !== wanted) {
+      lastAsked = -Infinity;
       return;
     }
     live = answer.live;
@@ -141,7 +139,7 @@ const tick = async () => {
       status.innerHTML = answer.status.html; // escaped where it was made
       stamp = answer.status.stamp;
     }
-    if (answer.mark !== current().mark && now - lastLook > 900) {
+    if (answer.mark !== props.value.mark && now - lastLook > 900) {
       lastLook = now;
       trigger("tick");
     }
@@ -155,11 +153,16 @@ const tick = async () => {
   }
 };
 const soon = () => {
-  lastAsked = 0;
+  lastAsked = -Infinity; // also where an answer is awaited now
   tick();
 };
 
-const timer = setInterval(() => (element.isConnected ? tick() : clearInterval(timer)), 250);
+let mounted = false; // gradio may run this first and put the element into the page then
+const timer = setInterval(() => {
+  if (element.isConnected) tick();
+  else if (mounted) clearInterval(timer);
+  mounted ||= element.isConnected;
+}, 250);
 watch("value", soon);
 choice.addEventListener("change", () => {
   [wanted, since] = [choice.value, 0];
