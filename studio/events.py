@@ -64,6 +64,8 @@ class Plan(_Event):
     """Whether steps are the studio's own, or those of trl's trainer."""
     path_why: str = ""
     """Why they are trl's."""
+    kernels: tuple[str, ...] = ()
+    """Of other libraries, and for what, where a trial found them to be the quickest: `flash-attn: attention`."""
 
 
 class Preflight(_Event):

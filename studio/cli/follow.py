@@ -209,6 +209,7 @@ def _said(event: Event) -> str:
                 f"{event.rows:,} rows{held}, {event.total_steps:,} steps of {event.effective_batch_size} rows, "
                 f"{event.trainable_parameters:,} of {event.total_parameters:,} parameters, on {event.device}; "
                 + ("fast path" if event.path == "fast" else f"trl's own steps ({event.path_why})")
+                + (f" with kernels {', '.join(event.kernels)}" if event.kernels else "")
             )
         case Preflight():
             about = f", about {event.seconds_in_all / 60:,.1f} min in all" if event.seconds_in_all else ""

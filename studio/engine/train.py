@@ -325,6 +325,7 @@ def _plan(spec: TrainSpec, method: Tuning, trainer: Any, rows: Rows, machine: ha
         counts=rows.plain_counts(),
         path="fast" if getattr(trainer, "path", None) else "trl",
         path_why=getattr(trainer, "why_not_fast", "this stage has a step of its own"),
+        kernels=getattr(getattr(trainer, "path", None), "kernels", ()),
     )
 
 

@@ -131,6 +131,8 @@ def _steps(view: JobView, language: str) -> Iterator[str]:
     texts = table(language)
     if view.plan and view.plan.path == "fast":
         yield texts["train.path.fast"]
+        if view.plan.kernels:
+            yield texts["train.path.kernels"].format(kernels=", ".join(view.plan.kernels))
     elif view.plan and view.plan.path_why:
         why = view.plan.path_why
         yield texts["train.path.trl"].format(why=texts.get(f"train.path.why.{why}", why))

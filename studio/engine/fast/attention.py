@@ -1,14 +1,16 @@
 """Causal attention within each document of a pass, as an implementation that transformers' models choose by name.
 
 While a pass is active (`within`), every document sees itself and the prefix of the pass, and no mask of T x T is ever
-made: documents of like length are computed together. Without one it is transformers' own SDPA, so that generation and
-anything else goes on as usual. Not here: what a pass is (documents).
+made: documents of like length are computed together, or, on a GPU where that is quicker, all in one kernel (varlen).
+Without one it is transformers' own SDPA, so that generation and anything else goes on as usual. Not here: what a pass
+is (documents).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,9 +19,12 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
+from studio.engine.fast import varlen
 from studio.engine.fast.arena import Room, kept_like, lent_like, temporary
+from studio.engine.fast.contest import quickest
 from studio.engine.fast.documents import Layout
 from studio.engine.fast.parts import Parts
+from studio.engine.fast.varlen import Spans
 
 NAME = "studio_documents"
 
@@ -71,6 +76,71 @@ def _documents(
     same = query.shape[-1] == key.shape[-1] == value.shape[-1]
     if _FORWARD is not None and same and not dropout and query.device.type == "cpu":
         return _OnCpu.apply(query, key, value, parts, scale, window)
+    if same and (kernels := varlen.kernels(query, dropout)) and (name := _chosen(kernels, query, key, scale, window)):
+        return _in_one(kernels[name], parts.spans, query, key, value, scale=scale, window=window)
+    return _by_length(parts, query, key, value, scale, dropout, window)
+
+
+_choices: dict[Any, str | None] = {}
+"""The kernel for each kind of layer, as the contest found it."""
+_CONTEST = Layout(16, (1024, 700, 500, 400, 300, 200, 100, 60))
+"""A pass such as rows of mixed lengths make."""
+
+
+def chosen() -> list[str]:
+    """The kernels that contests chose so far; none where documents go by length."""
+    return sorted({name for name in _choices.values() if name})
+
+
+def _chosen(
+    kernels: Any, query: torch.Tensor, key: torch.Tensor, scale: float | None, window: int | None
+) -> str | None:
+    kind = (query.shape[1], key.shape[1], query.shape[-1], query.dtype, query.device, window)
+    if kind not in _choices:
+        parts, chance = Parts(_CONTEST, query.device), torch.Generator().manual_seed(0)  # not the run's own
+        sides = [
+            torch.randn(1, count, _CONTEST.tokens, query.shape[-1], generator=chance).to(query)
+            for count in (query.shape[1], key.shape[1], key.shape[1])
+        ]
+        _choices[kind] = quickest(
+            lambda *given: _by_length(parts, *given, scale, 0.0, window),
+            {
+                name: partial(_in_one, kernel, parts.spans, scale=scale, window=window)
+                for name, kernel in kernels.items()
+            },
+            [side.requires_grad_() for side in sides],
+        )
+    return _choices[kind]
+
+
+def _in_one(
+    kernel: varlen.Kernel,
+    spans: Spans,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    *,
+    scale: float | None,
+    window: int | None,
+) -> torch.Tensor:
+    """All documents in one kernel."""
+    seen = [_flat(side) for side in (key, value)]
+    if spans.layout.prefix:
+        seen = [_Seen.apply(side, spans) for side in seen]
+    sides = [side.view(len(side), -1, query.shape[-1]) for side in (_flat(query), *seen)]
+    return kernel(*sides, spans, scale, window)[None]
+
+
+def _by_length(
+    parts: Parts,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    scale: float | None,
+    dropout: float,
+    window: int | None,
+) -> torch.Tensor:
+    """Documents of like length together."""
     heads = query.shape[1], key.shape[1], value.shape[1]
     asking = parts.split(_Asking.apply(_flat(query), parts), heads[0])
     keys, values = (
@@ -180,7 +250,7 @@ class _Seen(torch.autograd.Function):
     """(T, F) -> (K, F), where the prefix stands once for each document; its gradients add up."""
 
     @staticmethod
-    def forward(ctx: Any, flat: torch.Tensor, parts: Parts) -> torch.Tensor:
+    def forward(ctx: Any, flat: torch.Tensor, parts: Parts | Spans) -> torch.Tensor:
         ctx.parts = parts
         return _selected(flat, parts.seen)
 
@@ -189,7 +259,7 @@ class _Seen(torch.autograd.Function):
         return _of_seen(grad, ctx.parts), None
 
 
-def _of_seen(grad: torch.Tensor, parts: Parts) -> torch.Tensor:
+def _of_seen(grad: torch.Tensor, parts: Parts | Spans) -> torch.Tensor:
     """(K, F) -> (T, F)"""
     flat = torch.index_select(grad, 0, parts.own, out=lent_like(grad, len(parts.own), grad.shape[1]))
     if parts.layout.prefix:

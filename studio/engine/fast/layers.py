@@ -8,16 +8,21 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import torch
 
+from studio.engine.fast import liger
 from studio.engine.fast.arena import kept_like, lent_like, temporary
-from studio.engine.fast.lora import Fused
+from studio.engine.fast.contest import quickest
+from studio.engine.fast.lora import Fused as FusedLora
 
 CLOSE = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
 """Largest difference between a module and its fused form, as a share of the largest value."""
+TRIED = 4096
+"""Tokens of a trial of kernels."""
 
 
 class _RootMeanSquare(torch.autograd.Function):
@@ -126,8 +131,16 @@ def _rotates_alike(usual: Any) -> bool:
         return False
 
 
-def fuse_layers(model: torch.nn.Module) -> list[str]:
-    """Replace what can be. Returns: the names of the classes that were."""
+@dataclass(frozen=True)
+class Fused:
+    """A class of layers in their fused form. library: whose kernels it takes; empty for torch's."""
+
+    name: str
+    library: str = ""
+
+
+def fuse_layers(model: torch.nn.Module) -> list[Fused]:
+    """Replace what can be. Returns: the classes that were, by name."""
     kinds: dict[type, list[Any]] = {}
     for module in model.modules():
         kinds.setdefault(type(module), []).append(module)
@@ -136,10 +149,11 @@ def fuse_layers(model: torch.nn.Module) -> list[str]:
         forms = (form for form in (_norm, _unit_norm, _gated) if all(form(module) for module in modules))
         form = next((form for form in forms if _alike(modules[0], form(modules[0]))), None)
         if form is not None:
+            library = _quickest(modules[0], form)
             for module in modules:
-                module.forward = form(module)
-            fused.append(kind.__name__)
-    return sorted(fused)
+                module.forward = (_LIGER[form] if library else form)(module)
+            fused.append(Fused(kind.__name__, library))
+    return sorted(fused, key=lambda each: each.name)
 
 
 Form = Callable[[torch.Tensor], torch.Tensor]
@@ -160,6 +174,16 @@ def _unit_norm(module: Any) -> Form | None:
     return lambda x: _RootMeanSquare.apply(x, 1 + module.weight, eps)
 
 
+def _liger_norm(module: Any) -> Form:
+    weight, eps = module.weight, _eps(module)
+    return lambda x: liger.norm(x, weight, eps, unit=False)
+
+
+def _liger_unit_norm(module: Any) -> Form:
+    weight, eps = module.weight, _eps(module)
+    return lambda x: liger.norm(x, weight, eps, unit=True)
+
+
 def _is_norm(module: Any) -> bool:
     weight = getattr(module, "weight", None)
     return "RMSNorm" in type(module).__name__ and weight is not None and not weight.requires_grad
@@ -178,22 +202,51 @@ def _gated(module: Any) -> Form | None:
 
     def gated(x: torch.Tensor) -> torch.Tensor:
         gate, up, down = _kept(module.gate_proj, x), _kept(module.up_proj, x), module.down_proj
-        out = down.forward.of_gated(gate, up) if isinstance(down.forward, Fused) else None
+        out = down.forward.of_gated(gate, up) if isinstance(down.forward, FusedLora) else None
         return down(_GatedSilu.apply(gate, up)) if out is None else out
 
     return gated
 
 
+def _liger_gated(module: Any) -> Form | None:
+    if isinstance(module.down_proj.forward, FusedLora):
+        return None  # which computes the activation again rather than keep it
+    return lambda x: module.down_proj(liger.gated_silu(module.gate_proj(x), module.up_proj(x)))
+
+
+_LIGER: dict[Any, Callable[[Any], Form | None]] = {
+    _norm: _liger_norm,
+    _unit_norm: _liger_unit_norm,
+    _gated: _liger_gated,
+}
+
+
+def _quickest(module: Any, form: Callable[[Any], Form | None]) -> str:
+    """The library whose kernels are quicker than torch's for such a layer."""
+    place = next(module.parameters())
+    other = _LIGER[form](module) if liger.is_here(place.device) else None
+    if other is None:
+        return ""
+    dtype = place.dtype if place.dtype in CLOSE else torch.bfloat16
+    rows = torch.linspace(-2, 2, TRIED, device=place.device)[:, None] + torch.linspace(-1, 1, _width(module)).to(place)
+    x = rows.to(dtype)[None].requires_grad_()
+    return quickest(form(module), {"liger": other}, [x]) or ""
+
+
+def _width(module: Any) -> int:
+    return module.weight.shape[-1] if hasattr(module, "weight") else module.gate_proj.in_features
+
+
 def _kept(layer: Any, x: torch.Tensor) -> torch.Tensor:
     """What a layer gives, where that is needed for the backward pass."""
-    return layer.forward(x, kept=True) if isinstance(layer.forward, Fused) else layer(x)
+    return layer.forward(x, kept=True) if isinstance(layer.forward, FusedLora) else layer(x)
 
 
 @torch.no_grad()
 def _alike(module: Any, form: Form) -> bool:
     """Whether both give the same for values that are neither small nor large."""
     place = next(module.parameters())
-    size = module.weight.shape[-1] if hasattr(module, "weight") else module.gate_proj.in_features
+    size = _width(module)
     dtype = place.dtype if place.dtype in CLOSE else torch.bfloat16
     x = torch.linspace(-2, 2, 3 * size, device=place.device).view(3, size).to(dtype)
     usual, fused = module(x).float(), form(x).float()

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from studio.engine.fast.documents import Layout
+from studio.engine.fast.varlen import Spans
 
 TOGETHER = 0.7
 """Documents at least this share of the longest one's length are padded to it: fewer kernels for a little waste."""
@@ -36,7 +37,7 @@ class Parts:
 
     asking: (Q,) the token at each place of the blocks. seen: (K,) those that are seen, the prefix once a document.
     Places of padding, which `padding` lists for asking, name any token. asked, own: (T,) where each token stands in the
-    two. prefixes: (N, prefix) every copy of the prefix in seen.
+    two. prefixes: (N, prefix) every copy of the prefix in seen. spans: the same for a kernel that takes them all.
     """
 
     def __init__(self, layout: Layout, device: torch.device):
@@ -56,6 +57,7 @@ class Parts:
         self.own = _inverse(torch.cat(seen), torch.cat(real_seen), layout.tokens).to(device)
         self.padding = (~torch.cat(real)).nonzero()[:, 0].to(device)
         self.prefixes = (begins[:, None] + torch.arange(layout.prefix)).to(device)
+        self.spans = Spans(layout, device)
         self._masks: dict[Any, torch.Tensor] = {}
 
     def mask(self, block: Block, window: int | None, dtype: torch.dtype = torch.bool) -> torch.Tensor | None:

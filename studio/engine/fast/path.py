@@ -37,14 +37,14 @@ class Path:
     """A model that takes the fast path.
 
     model: with its adapter. autocast: the dtype of products that not every layer brings itself, or None. shared: a
-    common beginning is computed once. fused: how many LoRA layers, and which classes of layers. arena: where a pass
-    puts what it keeps.
+    common beginning is computed once. kernels: of other libraries, and for what. arena: where a pass puts what it
+    keeps.
     """
 
     model: Any
     shared: bool = True
     autocast: torch.dtype | None = None
-    fused: tuple[int, tuple[str, ...]] = (0, ())
+    kernels: tuple[str, ...] = ()
     arena: arena.Arena = field(default_factory=arena.Arena)
 
     @contextmanager
@@ -105,6 +105,7 @@ def open_path(model: Any, rows: Sequence[Document], *, dtype: torch.dtype, mixed
             causal.set_attn_implementation(attention.NAME)
             path = Path(model, shared=not _drops(model), **_fused(model, dtype, mixed))
             _prove(path, documents, own, dtype)
+            path.kernels += tuple(f"{name}: attention" for name in attention.chosen())
         except FAILURES as error:  # whatever a model of an unknown make does with it
             causal.set_attn_implementation(usual)
             raise NotProven(f"{type(error).__name__}: {str(error).strip().splitlines()[:1]}") from error
@@ -119,11 +120,12 @@ def _fused(model: Any, dtype: torch.dtype, mixed: bool) -> dict[str, Any]:
     layers = [module for module in model.modules() if can_fuse(module, dtype)]
     for layer in layers:
         layer.forward = Fused(layer, dtype)
-    classes = fuse_layers(causal_model(model))
+    taken = [each for each in fuse_layers(causal_model(model)) if each.library]
     brought = {id(each) for layer in layers for each in layer.parameters() if each.requires_grad}
     alone = all(id(each) in brought for each in model.parameters() if each.requires_grad)
     # weights that train in fp32 beside a bf16 base need autocast, unless their layers bring their own products
-    return {"fused": (len(layers), tuple(classes)), "autocast": dtype if mixed and not alone else None}
+    kernels = tuple(f"{each.library}: {each.name}" for each in taken)
+    return {"kernels": kernels, "autocast": dtype if mixed and not alone else None}
 
 
 def _drops(model: Any) -> bool:

@@ -7,6 +7,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
+from studio.engine.fast import layers, liger
 from studio.engine.fast.layers import ROTARY, _Rotated, fuse_layers, rotating
 from studio.engine.fast.lora import Fused, can_fuse
 
@@ -33,7 +34,7 @@ def with_gradient(module, x):
 )
 def test_layers_give_what_they_gave_forward_and_backward(family, names, tiny):
     usual, fused = loaded(tiny(family)), loaded(tiny(family))
-    assert fuse_layers(fused) == names
+    assert [(each.name, each.library) for each in fuse_layers(fused)] == [(name, "") for name in names]
     for (name, one), other in zip(usual.named_modules(), fused.modules(), strict=True):
         if type(one).__name__ in names:
             size = one.weight.shape[0] if hasattr(one, "weight") else one.gate_proj.in_features
@@ -43,10 +44,37 @@ def test_layers_give_what_they_gave_forward_and_backward(family, names, tiny):
             )
 
 
+@pytest.mark.parametrize(("family", "unit"), [("llama", False), ("gemma", True)])
+@pytest.mark.parametrize("better", [True, False])
+def test_another_library_s_norm_is_taken_where_a_contest_says_so(family, unit, better, tiny, monkeypatch):
+    asked = []
+
+    def norm(x, weight, eps, *, unit):
+        asked.append(unit)
+        weight = 1 + weight if unit else weight
+        return torch.nn.functional.rms_norm(x, x.shape[-1:], weight, eps)
+
+    def quickest(usual, others, given):
+        torch.testing.assert_close(usual(*given), others["liger"](*given))
+        return "liger" if better else None
+
+    monkeypatch.setattr(liger, "is_here", lambda device: True)
+    monkeypatch.setattr(liger, "norm", norm)
+    monkeypatch.setattr(liger, "gated_silu", lambda gate, up: torch.nn.functional.silu(gate) * up)
+    monkeypatch.setattr(layers, "quickest", quickest)
+    usual, model = loaded(tiny(family)), loaded(tiny(family))
+    fused = {each.name: each.library for each in fuse_layers(model)}
+    assert fused[f"{family.capitalize()}RMSNorm"] == ("liger" if better else "")
+    asked.clear()
+    ids = torch.arange(1, 9)[None]
+    torch.testing.assert_close(model(ids).logits, usual(ids).logits)
+    assert asked == ([unit] * 5 if better else [])
+
+
 def test_a_norm_with_a_weight_of_nothing_is_left_alone(tiny):
     model = loaded(tiny())
     model.model.norm.weight[3] = 0  # its input could not be found again from its output
-    assert "LlamaRMSNorm" not in fuse_layers(model)
+    assert "LlamaRMSNorm" not in [each.name for each in fuse_layers(model)]
 
 
 def test_the_product_of_a_gated_mlp_is_not_kept(tiny):
@@ -74,7 +102,7 @@ def test_the_product_of_a_gated_mlp_is_not_kept(tiny):
 
 def test_a_norm_that_trains_is_left_alone(tiny):
     model = loaded(tiny()).requires_grad_(True)
-    assert "LlamaRMSNorm" not in fuse_layers(model)
+    assert "LlamaRMSNorm" not in [each.name for each in fuse_layers(model)]
 
 
 def test_rotations_are_those_of_the_model_and_go_back(tiny):
