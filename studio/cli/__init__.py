@@ -19,7 +19,7 @@ from typing import Annotated
 
 import typer
 
-from studio.cli import chat, data, estimating, jobs, library, methods, runs, templates
+from studio.cli import chat, data, estimating, jobs, library, methods, runs, serving, templates
 from studio.cli.session import Session
 from studio.errors import StudioError
 from studio.home import home, refused
@@ -37,6 +37,7 @@ app.command()(estimating.estimate)
 app.command()(runs.evaluate)
 app.command()(runs.export)
 app.command()(chat.chat)
+app.command()(serving.serve)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(data.app, name="data")
 app.add_typer(templates.app, name="templates")

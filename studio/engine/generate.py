@@ -1,6 +1,7 @@
 """Decode several prompts at once through one copy of the weights, each with its own adapter and sampling.
 
-A soft prompt stands before every prompt, in front of the padding. Used by chat, by the sample answers of a run and by
+Requests may come while others are being written: they read their prompts, and share every step from then on. A soft
+prompt stands before every prompt, in front of the padding. Used by chat, by the sample answers of a run and by
 evaluation, so that all three answer alike. Not here: templates (studio.templates), and requests that come over a
 network (studio.serving).
 """
@@ -16,11 +17,17 @@ from typing import Any
 import torch
 from peft import PeftModel
 from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
 
 from studio.engine.held import BASE, Held, Place, activate, mixes, soft_prompt
 from studio.specs import Sampling
 
-__all__ = ["BASE", "Request", "Token", "complete", "decode", "sample"]
+__all__ = ["BASE", "Decoder", "Request", "Token", "complete", "decode", "sample"]
+
+LONGER = 4
+"""Batches are joined while the one's cache is at most so many times as long as the other's: more would be padding."""
+SHORT = 256
+"""Tokens up to which a cache is padded without a thought."""
 
 
 @dataclass
@@ -28,7 +35,8 @@ class Request:
     """One answer to be written.
 
     prompt: token ids. adapter: its name on what is decoded with, BASE, or None for whatever is active. cancelled:
-    asked before each step; a request that says yes leaves the batch.
+    asked before each step; a request that says yes leaves the batch. logprobs: of how many likeliest tokens the
+    log-probabilities are told at each step, beside that of the chosen one; None: none at all.
     """
 
     prompt: list[int]
@@ -36,27 +44,71 @@ class Request:
     sampling: Sampling = field(default_factory=Sampling)
     stop: frozenset[int] = frozenset()
     cancelled: Callable[[], bool] = lambda: False
+    logprobs: int | None = None
 
 
 @dataclass(frozen=True)
 class Token:
-    """One step of one request. id: None when it was cancelled. finish: "stop", "length", "cancelled", or None."""
+    """One step of one request. id: None when it was cancelled. finish: "stop", "length", "cancelled", or None.
+
+    logprob: of the token, in nats, by the model's own distribution. top: ids and log-probabilities of the likeliest.
+    """
 
     request: int
     id: int | None
     finish: str | None = None
+    logprob: float | None = None
+    top: tuple[tuple[int, float], ...] = ()
+
+
+class Decoder:
+    """Writes answers to requests that may come at any time, one token of each per step.
+
+    model: a model, with adapters or without, or a base Held with what was made of it. on_failure: told the numbers of
+    the requests that could not go on, and why; they are left. Without it the error is raised.
+    """
+
+    def __init__(self, model: Any, on_failure: Callable[[Sequence[int], Exception], None] | None = None):
+        self._model = model
+        self._on_failure = on_failure
+        self._batches: list[_Batch] = []
+        self._count = 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is unfinished."""
+        return bool(self._batches)
+
+    def add(self, requests: Sequence[Request]) -> list[int]:
+        """Take requests in. Returns: the number by which tokens name each, counted on from the first of all."""
+        numbers = list(range(self._count, self._count + len(requests)))
+        self._count += len(requests)
+        for group in _groups(self._model, requests):
+            self._batches.append(_Batch(requests, group, numbers))
+        return numbers
+
+    def step(self) -> list[Token]:
+        """A token of every request that is unfinished. A stop token is not part of the answer."""
+        tokens: list[Token] = []
+        for batch in list(self._batches):
+            numbers = batch.rows
+            try:
+                tokens += batch.step()
+            except Exception as error:
+                self._batches.remove(batch)
+                if self._on_failure is None:
+                    raise
+                self._on_failure(numbers, error)
+        self._batches = _joined([batch for batch in self._batches if batch.alive])
+        return tokens
 
 
 def decode(model: Any, requests: Sequence[Request]) -> Iterator[list[Token]]:
-    """Yield one list of tokens per step, until every request has finished. A stop token is not part of the answer.
-
-    model: a model, with adapters or without, or a base Held with what was made of it.
-    """
-    batches = [_Batch(requests, group) for group in _groups(model, requests)]
-    while batches:
-        for batch in batches:
-            yield batch.step()
-        batches = [batch for batch in batches if batch.alive]
+    """Yield one list of tokens per step, until every request has finished. Requests are named by their place."""
+    decoder = Decoder(model)
+    decoder.add(requests)
+    while decoder.busy:
+        yield decoder.step()
 
 
 def complete(model: Any, requests: Sequence[Request]) -> list[list[int]]:
@@ -98,15 +150,27 @@ def _mixes(place: Place) -> bool:
     return place.adapter not in (None, BASE) and mixes(place.model.peft_config[place.adapter])
 
 
-class _Batch:
-    """Requests that share forward passes: left-padded prompts, one key-value cache, rows leave as they finish."""
+def _joined(batches: list[_Batch]) -> list[_Batch]:
+    """Those that can go through the model together as one."""
+    kept: list[_Batch] = []
+    for batch in batches:
+        if not any(other.take_in(batch) for other in kept):
+            kept.append(batch)
+    return kept
 
-    def __init__(self, requests: Sequence[Request], group: _Group):
+
+class _Batch:
+    """Requests that share forward passes: left-padded prompts, one key-value cache, rows leave as they finish.
+
+    Invariant between steps: the cache holds all that `_mask` covers but the last token of each row, which is `_next`.
+    """
+
+    def __init__(self, requests: Sequence[Request], group: _Group, numbers: Sequence[int]):
         self._model = group.place.model
         self._only = group.place.adapter
         self._adapters = group.adapters
         self._requests = [requests[row] for row in group.rows]
-        self._rows = list(group.rows)
+        self._rows = [numbers[row] for row in group.rows]
         self._cache: Any = None
         self._soft = False
         self._device = next(self._model.parameters()).device
@@ -124,6 +188,39 @@ class _Batch:
     @property
     def alive(self) -> bool:
         return bool(self._rows)
+
+    @property
+    def rows(self) -> list[int]:
+        """The numbers of its requests."""
+        return list(self._rows)
+
+    def take_in(self, other: _Batch) -> bool:
+        """Make the other's rows rows of this batch, if both have begun and go through the same model."""
+        both = self, other
+        if any(each._cache is None or not _pads(each._cache) for each in both):
+            return False
+        mixing = next((each for each in both if each._adapters is not None), None)
+        if mixing is None:
+            if self._model is not other._model or self._only != other._only:
+                return False
+        elif not all(each is mixing or each._model is mixing._model or each._only == BASE for each in both):
+            return False
+        lengths = sorted(each._mask.shape[1] for each in both)
+        if lengths[1] > max(SHORT, LONGER * lengths[0]):
+            return False
+        if mixing is not None:
+            adapters = [name for each in both for name in each._adapters or [BASE] * len(each._rows)]
+            self._model, self._only, self._adapters = mixing._model, mixing._only, adapters
+        for ours, theirs in zip(self._cache.layers, other._cache.layers, strict=True):
+            ours.keys, ours.values = (
+                torch.cat([_padded(getattr(each, side), lengths[1] - 1, -2) for each in (ours, theirs)])
+                for side in ("keys", "values")
+            )
+        self._mask = torch.cat([_padded(each._mask, lengths[1], -1) for each in both])
+        self._next = torch.cat([each._next for each in both])
+        for name in ("_requests", "_rows", "_generators", "_said", "_written"):
+            setattr(self, name, [*getattr(self, name), *getattr(other, name)])
+        return True
 
     def step(self) -> list[Token]:
         """One forward pass and one token per row."""
@@ -193,9 +290,9 @@ class _Batch:
         chosen = sample(logits, request.sampling, self._said[place], self._generators[place])
         self._said[place].append(chosen)
         self._written[place] += 1
-        if chosen in request.stop:
-            return Token(row, chosen, "stop")
-        return Token(row, chosen, "length" if self._written[place] >= request.sampling.max_tokens else None)
+        finish = "length" if self._written[place] >= request.sampling.max_tokens else None
+        likely = _logprobs(logits, chosen, request.logprobs) if request.logprobs is not None else {}
+        return Token(row, chosen, "stop" if chosen in request.stop else finish, **likely)
 
     def _shrink(self, keep: list[int], tokens: list[Token]) -> None:
         """Drop finished rows from everything, and put the chosen tokens up next."""
@@ -212,6 +309,31 @@ class _Batch:
                 self._adapters = [self._adapters[place] for place in keep]
         self._next = torch.tensor([[tokens[place].id] for place in keep], device=self._device)
         self._mask = torch.cat([self._mask, self._mask.new_ones(len(keep), 1)], dim=1)
+
+
+def _pads(cache: Any) -> bool:
+    """Whether padding may be put before what it holds: in layers that see all of it, by place."""
+    return all(type(layer) is DynamicLayer and layer.is_initialized for layer in cache.layers)
+
+
+def _padded(x: torch.Tensor, length: int, dim: int) -> torch.Tensor:
+    """x with zeros before it along dim, up to a length."""
+    missing = length - x.shape[dim]
+    if not missing:
+        return x
+    shape = list(x.shape)
+    shape[dim] = missing
+    return torch.cat([x.new_zeros(shape), x], dim=dim)
+
+
+def _logprobs(logits: torch.Tensor, chosen: int, most: int) -> dict[str, Any]:
+    """Token.logprob and Token.top. logits: (V,), fp32."""
+    likely = logits.log_softmax(-1)
+    top = likely.topk(min(most, len(likely)))
+    return {
+        "logprob": float(likely[chosen]),
+        "top": tuple(zip(top.indices.tolist(), top.values.tolist(), strict=True)),
+    }
 
 
 class _Without:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import os
+import socket
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
@@ -147,3 +149,26 @@ def _is_address(name: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a server bound to the host."""
+    return host.strip("[]").lower() in LOOPBACK
+
+
+def names(host: str) -> frozenset[str]:
+    """The names that a server bound to this host goes by.
+
+    Loopback's, those of STUDIO_HOSTS, and, where it can be reached by others, the host and this machine's own name.
+    """
+    own = {host.strip("[]").lower(), socket.gethostname().lower()} if not is_loopback(host) else set()
+    return LOOPBACK | own | _further_names()
+
+
+def is_private(host: str) -> bool:
+    """Whether a page bound to this host is meant for this machine alone, and may do without a password."""
+    return is_loopback(host) and not _further_names()
+
+
+def _further_names() -> set[str]:
+    return {each.strip().lower() for each in os.environ.get("STUDIO_HOSTS", "").split(",")} - {""}

@@ -1,6 +1,7 @@
-"""The thread of the chat server that owns the model: takes requests, decodes those that come together in one batch.
+"""The thread of the chat server that owns the model: takes requests as they come, and writes all answers side by side.
 
-Requests that arrive while others are being answered start at once, in turn with them. Not here: HTTP (server).
+A request that arrives while others are being answered reads its prompt at once and shares their steps from then on. Not
+here: HTTP (server).
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import re
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,19 +23,30 @@ from studio.jobs import folder as folders
 from studio.specs import ModelSpec, QuantizationSpec, Sampling, TrainSpec
 
 GATHER_S = 0.03
-"""How long a first request waits for its neighbours: two columns of one page arrive within milliseconds."""
+"""How long a first request waits for its neighbours: two columns of one page arrive within milliseconds. One that comes
+while others are answered waits for nobody."""
 
 STEP = re.compile(r"[0-9]{1,9}")
 ENDING = "The chat server is ending. Send the message again in a moment."
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked for: an answer to a conversation, or what follows a text. Fields as studio.engine.chat.Turn has."""
+
+    model: str
+    messages: Sequence[Message] = ()
+    sampling: Sampling = field(default_factory=Sampling)
+    prompt: str | Sequence[int] | None = None
+    stop: Sequence[str] = ()
+    logprobs: int | None = None
 
 
 @dataclass
 class Answer:
     """The pieces of one request, to be iterated in the event loop that asked."""
 
-    model: str
-    messages: list[Message]
-    sampling: Sampling
+    wanted: Wanted
     loop: asyncio.AbstractEventLoop
     pieces: asyncio.Queue[Any] = field(default_factory=asyncio.Queue)
     _cancelled: threading.Event = field(default_factory=threading.Event)
@@ -115,14 +128,14 @@ class Scheduler:
         """Wait until the thread has let go of the model."""
         self._thread.join(timeout_s)
 
-    def ask(self, model: str, messages: list[Message], sampling: Sampling, loop: asyncio.AbstractEventLoop) -> Answer:
-        """Queue a conversation. Raises: ServingError: the base is not loaded."""
+    def ask(self, wanted: Wanted, loop: asyncio.AbstractEventLoop) -> Answer:
+        """Queue a request. Raises: ServingError: the base is not loaded."""
         if self._ending.is_set():
             raise ServingError(ENDING)
         if self.error or not self.ready:
             raise ServingError(self.error or f"{self._base} is still loading ({self.phase}). Try again in a moment.")
         self._last = time.monotonic()
-        answer = Answer(model, messages, sampling, loop)
+        answer = Answer(wanted, loop)
         self._waiting.put(answer)
         return answer
 
@@ -154,49 +167,56 @@ class Scheduler:
         self._ending.wait(20)
 
     def _serve(self) -> None:
-        active: list[_Batch] = []
+        speaking: dict[int, Answer] = {}
         while not self._ending.is_set():
-            asked = self._gather(block=not active)
-            if asked:
-                active.append(_Batch(asked, self._answer(asked)))
-            active = [batch for batch in active if next(batch.work, self) is None]
-            if active:
-                self._last = time.monotonic()
-        for answer in [*(answer for batch in active for answer in batch.answers), *self._gather(block=False)]:
+            asked = self._gather(busy=bool(speaking))
+            prepared = [(answer, request) for answer in asked if (request := self._prepared(answer))]
+            try:
+                if prepared:
+                    numbers = self._chat.begin([request for _, request in prepared])
+                    speaking |= dict(zip(numbers, (answer for answer, _ in prepared), strict=True))
+                for piece in self._chat.step() if speaking else ():
+                    self._last = time.monotonic()
+                    answer = speaking[piece.turn]
+                    answer.put(piece if piece.error is None else _told(piece.error))
+                    if piece.finish:
+                        del speaking[piece.turn]
+            except Exception as error:  # noqa: BLE001 - each reader is told; the server goes on with the next request
+                told = _told(error)
+                for answer in {id(each): each for each in (*speaking.values(), *(one for one, _ in prepared))}.values():
+                    answer.put(told)
+                speaking.clear()
+                self._chat.forget()
+        for answer in [*speaking.values(), *self._gather(busy=True)]:
             answer.put(ServingError(ENDING))
 
-    def _gather(self, *, block: bool) -> list[Answer]:
-        try:
-            batch = [self._waiting.get(block=block)]
-        except queue.Empty:
-            return []
-        until = time.monotonic() + GATHER_S
-        while (left := until - time.monotonic()) > 0:
-            try:
-                batch.append(self._waiting.get(timeout=left))
-            except queue.Empty:
-                break
-        return [answer for answer in batch if answer is not None]
-
-    def _answer(self, batch: list[Answer]) -> Iterator[None]:
-        """Decode a batch, one piece per `next`, so that batches take turns."""
-        prepared = [(answer, request) for answer in batch if (request := self._prepared(answer))]
-        try:
-            for piece in self._chat.answer([request for _, request in prepared]) if prepared else ():
-                prepared[piece.turn][0].put(piece)
-                yield
-        except Exception as error:  # noqa: BLE001 - each reader is told; the server goes on with the next request
-            told = _told(error)
-            for answer, _ in prepared:
-                answer.put(told)
+    def _gather(self, *, busy: bool) -> list[Answer]:
+        """Those who wait. busy: whether others are being answered, so that nobody is waited for."""
+        found: list[Answer | None] = []
+        with suppress(queue.Empty):
+            found.append(self._waiting.get(block=not busy))
+            until = time.monotonic() + (0.0 if busy else GATHER_S)
+            while True:
+                found.append(self._waiting.get(timeout=max(0.0, until - time.monotonic())))
+        return [answer for answer in found if answer is not None]
 
     def _prepared(self, answer: Answer) -> Any:
         """What the model needs to answer. None if it cannot: a fault of one request is told to its reader alone."""
         from studio.engine.chat import Turn
 
+        wanted = answer.wanted
         try:
-            model = answer.model if answer.model == "base" else self._add(answer.model)
-            return self._chat.request(Turn(model, answer.messages, answer.sampling, lambda: answer.cancelled))
+            model = wanted.model if wanted.model == "base" else self._add(wanted.model)
+            turn = Turn(
+                model,
+                wanted.messages,
+                wanted.sampling,
+                lambda: answer.cancelled,
+                prompt=wanted.prompt,
+                stop=wanted.stop,
+                logprobs=wanted.logprobs,
+            )
+            return self._chat.request(turn)
         except Exception as error:  # noqa: BLE001 - a damaged folder must not end the server
             answer.put(_told(error))
             return None
@@ -214,14 +234,6 @@ class Scheduler:
         name = run if adapter == folder.adapter else f"{run}@{adapter.name.removeprefix('checkpoint-')}"
         self._chat.add(name, adapter, spec)
         return name
-
-
-@dataclass(frozen=True)
-class _Batch:
-    """Answers that are written together. work: one piece of one of them per `next`."""
-
-    answers: list[Answer]
-    work: Iterator[None]
 
 
 def _told(error: Exception) -> ServingError:

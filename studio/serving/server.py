@@ -1,9 +1,9 @@
 """The chat server: an OpenAI-compatible HTTP server over one base and its adapters, in a process of its own.
 
-`python -m studio.serving.server --base NAME`. It answers on the loopback interface only, asks for the token that it
-wrote into its address file, takes nothing from web pages, and ends by itself when nobody has asked for a while. Routes:
-/health, /v1/models, /v1/chat/completions (streaming or not), /shutdown. Not here: decoding (studio.engine.chat); who
-starts it (client).
+`python -m studio.serving.server --base NAME`. It answers on the loopback interface unless told otherwise, asks for the
+token that it wrote into its address file, takes nothing from web pages, and, as the page starts it, ends by itself when
+nobody has asked for a while. Routes: /health, /v1/models, /v1/chat/completions, /v1/completions, /shutdown. Not here:
+what a request may hold and how answers are written (protocol); decoding (studio.engine.chat); who starts it (client).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import uvicorn
@@ -29,13 +29,12 @@ from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Route
 
 from studio import specs
-from studio.data.example import Message
 from studio.errors import ServingError, StudioError
 from studio.home import write_atomically
+from studio.serving import gate, protocol
 from studio.serving.address import Address, address_file, lock_file
 from studio.serving.gate import Bounded, SameSite
 from studio.serving.scheduler import Answer, Scheduler
-from studio.specs import Sampling
 
 IDLE_S = 1800.0
 """The server gives its memory back after this many seconds without a request."""
@@ -51,25 +50,49 @@ PARTING_S = 3
 
 
 def main() -> int:
-    """Serve until asked to end, idle for long, or unable to load."""
+    """As the page starts it. Returns: 3 where a chat server is running already."""
     options = _options()
+    try:
+        serve(options.base, options.quantization, idle_s=IDLE_S)
+    except ServingError as error:
+        print(error, file=sys.stderr)
+        return 3
+    return 0
+
+
+def serve(
+    base: str,
+    quantization: str = "none",
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    token: str | None = None,
+    idle_s: float | None = None,
+    told: Callable[[Address, Scheduler], None] = lambda address, scheduler: None,
+) -> None:
+    """Serve until asked to end, idle for long, or unable to load.
+
+    port: 0 for any free one. token: None for a new one. idle_s: seconds without a request until it ends; None: never.
+    told: called once its address is known. Raises: ServingError: another chat server is running, the address cannot be
+    had, or the base cannot be loaded.
+    """
     os.umask(0o077)  # from its first byte on, the file with the token is its owner's alone
     lock = FileLock(lock_file())
     try:
         lock.acquire(timeout=5)
-    except Timeout:
-        print("A chat server is running already.", file=sys.stderr)
-        return 3
-    with lock, socket.create_server(("127.0.0.1", 0)) as listener:
+    except Timeout as error:
+        raise ServingError("A chat server is running already.") from error
+    with lock, _listening(host, port) as listener:
+        shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
         address = Address(
-            url=f"http://127.0.0.1:{listener.getsockname()[1]}",
-            token=secrets.token_urlsafe(24),
-            base=options.base,
-            quantization=options.quantization,
+            url=f"http://{f'[{shown}]' if ':' in shown else shown}:{listener.getsockname()[1]}",
+            token=token or secrets.token_urlsafe(24),
+            base=base,
+            quantization=quantization,
         )
-        scheduler = Scheduler(options.base, options.quantization)
+        scheduler = Scheduler(base, quantization)
         config = uvicorn.Config(
-            application(scheduler, address.token),
+            application(scheduler, address.token, host),
             log_level="warning",
             timeout_graceful_shutdown=PARTING_S,
             limit_concurrency=CONNECTIONS,
@@ -77,19 +100,29 @@ def main() -> int:
         )
         server = uvicorn.Server(config)
         scheduler.on_end = lambda: setattr(server, "should_exit", True)
-        threading.Thread(target=_watch_idle, args=(scheduler,), daemon=True).start()
+        if idle_s is not None:
+            threading.Thread(target=_watch_idle, args=(scheduler, idle_s), daemon=True).start()
         write_atomically(address_file(), address.to_json())
         try:
             scheduler.start()
+            told(address, scheduler)
             server.run(sockets=[listener])
             scheduler.join(PARTING_S)
         finally:
             address_file().unlink(missing_ok=True)
-    return 0
+    if scheduler.error:
+        raise ServingError(scheduler.error)
 
 
-def application(scheduler: Scheduler, token: str) -> Starlette:
-    """The routes over a scheduler, each behind the token."""
+def _listening(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise ServingError(f"{host}:{port} cannot be listened on: {error.strerror}. Choose another port.") from error
+
+
+def application(scheduler: Scheduler, token: str, host: str = "127.0.0.1") -> Starlette:
+    """The routes over a scheduler, each behind the token. host: the address that it listens on."""
 
     def guarded(endpoint: Any) -> Any:
         async def checked(request: Request) -> Any:
@@ -118,67 +151,102 @@ def application(scheduler: Scheduler, token: str) -> Starlette:
         scheduler.end()
         return JSONResponse({"ending": True})
 
-    async def completions(request: Request) -> Any:
-        body = await _body(request)
-        answer = scheduler.ask(_model(body), _messages(body), _sampling(body), asyncio.get_running_loop())
-        name = f"chatcmpl-{secrets.token_hex(8)}"
-        if body.get("stream"):
-            return StreamingResponse(_events(name, _model(body), answer), media_type="text/event-stream")
-        return await _whole(name, _model(body), answer, request)
+    async def chat(request: Request) -> Any:
+        return await _answered(request, protocol.Chat)
+
+    async def text(request: Request) -> Any:
+        return await _answered(request, protocol.Text)
+
+    async def _answered(request: Request, kind: type[protocol.Form]) -> Any:
+        form = kind(await _body(request))
+        loop = asyncio.get_running_loop()
+        answers = [scheduler.ask(wanted, loop) for wanted in form.wanted]
+        if form.stream:
+            return StreamingResponse(_events(form, answers), media_type="text/event-stream")
+        return await _whole(form, answers, request)
 
     return Starlette(
         routes=[
             Route("/health", guarded(health)),
             Route("/v1/models", guarded(models)),
-            Route("/v1/chat/completions", guarded(completions), methods=["POST"]),
+            Route("/v1/chat/completions", guarded(chat), methods=["POST"]),
+            Route("/v1/completions", guarded(text), methods=["POST"]),
             Route("/shutdown", guarded(shutdown), methods=["POST"]),
         ],
-        middleware=[Middleware(SameSite), Middleware(Bounded, limit=lambda path: BODY_BYTES)],
+        middleware=[
+            Middleware(SameSite, hosts=gate.names(host), addresses=not gate.is_loopback(host)),
+            Middleware(Bounded, limit=lambda path: BODY_BYTES),
+        ],
     )
 
 
-async def _events(name: str, model: str, answer: Answer) -> AsyncIterator[str]:
+async def _events(form: protocol.Form, answers: Sequence[Answer]) -> AsyncIterator[str]:
     """Server-sent events as OpenAI writes them. A reader that goes away cancels its request."""
     try:
-        async for piece in answer:
-            delta = {"content": piece.text} if piece.text else {}
-            choice = {"index": 0, "delta": delta, "finish_reason": piece.finish}
-            chunk = {"id": name, "object": "chat.completion.chunk", "created": int(time.time()), "model": model}
-            chunk |= {"choices": [choice], "usage": _usage(piece)}
-            yield f"data: {json.dumps(chunk, ensure_ascii=False)}\n\n"
+        for chunk in form.opening():
+            yield _event(chunk)
+        async for index, piece in _interleaved(answers):
+            yield _event(form.chunk(index, piece))
+        for chunk in form.closing():
+            yield _event(chunk)
         yield "data: [DONE]\n\n"
     except StudioError as error:
-        yield f"data: {json.dumps({'error': {'message': str(error)}}, ensure_ascii=False)}\n\n"
+        yield _event({"error": {"message": str(error)}})
     finally:
-        answer.cancel()
+        for answer in answers:
+            answer.cancel()
 
 
-async def _whole(name: str, model: str, answer: Answer, request: Request) -> JSONResponse:
-    text, last = "", None
-    watch = asyncio.create_task(_cancel_when_gone(request, answer))
+def _event(chunk: Any) -> str:
+    return f"data: {json.dumps(chunk, ensure_ascii=False)}\n\n"
+
+
+async def _whole(form: protocol.Form, answers: Sequence[Answer], request: Request) -> JSONResponse:
+    watch = asyncio.create_task(_cancel_when_gone(request, answers))
     try:
-        async for piece in answer:
-            text += piece.text
-            last = piece
+        async for index, piece in _interleaved(answers):
+            form.chunk(index, piece)
     finally:
         watch.cancel()
-    message = {"role": "assistant", "content": text}
-    choice = {"index": 0, "message": message, "finish_reason": last.finish if last else "stop"}
-    reply = {"id": name, "object": "chat.completion", "created": int(time.time()), "model": model, "choices": [choice]}
-    return JSONResponse(reply | {"usage": _usage(last)})
+        for answer in answers:
+            answer.cancel()
+    return JSONResponse(form.whole())
 
 
-async def _cancel_when_gone(request: Request, answer: Answer) -> None:
+async def _interleaved(answers: Sequence[Answer]) -> AsyncIterator[tuple[int, Any]]:
+    """The pieces of all answers as they come, each with the number of its answer. Raises: StudioError: one failed."""
+    if len(answers) == 1:
+        async for piece in answers[0]:
+            yield 0, piece
+        return
+    arrivals: asyncio.Queue[tuple[int, Any]] = asyncio.Queue()
+
+    async def follow(index: int, answer: Answer) -> None:
+        try:
+            async for piece in answer:
+                arrivals.put_nowait((index, piece))
+        except StudioError as error:
+            arrivals.put_nowait((index, error))
+
+    tasks = [asyncio.create_task(follow(*pair)) for pair in enumerate(answers)]
+    try:
+        left = len(answers)
+        while left:
+            index, piece = await arrivals.get()
+            if isinstance(piece, StudioError):
+                raise piece
+            left -= bool(piece.finish)
+            yield index, piece
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+async def _cancel_when_gone(request: Request, answers: Sequence[Answer]) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
-    answer.cancel()
-
-
-def _usage(piece: Any) -> dict[str, int] | None:
-    if piece is None:
-        return None
-    total = piece.prompt_tokens + piece.tokens
-    return {"prompt_tokens": piece.prompt_tokens, "completion_tokens": piece.tokens, "total_tokens": total}
+    for answer in answers:
+        answer.cancel()
 
 
 async def _body(request: Request) -> dict[str, Any]:
@@ -191,45 +259,12 @@ async def _body(request: Request) -> dict[str, Any]:
     return body
 
 
-def _model(body: dict[str, Any]) -> str:
-    name = body.get("model", "base")
-    if not isinstance(name, str) or not _is_whole(name):
-        raise ServingError("model must be a text.")
-    return name
-
-
-def _messages(body: dict[str, Any]) -> list[Message]:
-    messages = body.get("messages")
-    if not isinstance(messages, list) or not messages:
-        raise ServingError("messages must be a list with at least one message.")
-    for number, message in enumerate(messages, start=1):
-        if not isinstance(message, dict) or message.get("role") not in ("system", "user", "assistant"):
-            raise ServingError(f"Message {number} needs a role: system, user or assistant.")
-        if not isinstance(message.get("content"), str):
-            raise ServingError(f"Message {number} needs a content that is text.")
-        if not _is_whole(message["content"]):
-            raise ServingError(f"Message {number} holds half a character (a lone surrogate). Remove it.")
-    return [Message(message["role"], message["content"]) for message in messages]
-
-
-def _is_whole(text: str) -> bool:
-    """Whether it can be written as UTF-8. JSON can hold half of a character, and no tokenizer takes that."""
-    return not any("\ud800" <= character <= "\udfff" for character in text)
-
-
-def _sampling(body: dict[str, Any]) -> Sampling:
-    values = {name: body[name] for name in Sampling.model_fields if body.get(name) is not None}
-    if body.get("max_completion_tokens") is not None:
-        values["max_tokens"] = body["max_completion_tokens"]
-    return specs.parse(Sampling, values)
-
-
 def _error(text: str, status: int) -> JSONResponse:
     return JSONResponse({"error": {"message": text, "type": "invalid_request_error"}}, status_code=status)
 
 
-def _watch_idle(scheduler: Scheduler) -> None:
-    while scheduler.idle_s < IDLE_S:
+def _watch_idle(scheduler: Scheduler, idle_s: float) -> None:
+    while scheduler.idle_s < idle_s:
         time.sleep(5)
     scheduler.end()
 

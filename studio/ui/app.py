@@ -24,6 +24,7 @@ from studio.jobs import control
 from studio.jobs.control import Executor
 from studio.jobs.executors import local
 from studio.jobs.monitor import Monitor
+from studio.serving import gate
 from studio.ui import api, login, security
 from studio.ui.charts import PLOTLY
 from studio.ui.opening import Opening
@@ -106,7 +107,7 @@ def launch(host: str = "127.0.0.1", port: int = 7860, browser: bool = True, exec
     Raises: StudioError: the port is taken.
     """
     served = serve(host, port, browser=browser, executor=executor, warm=local.warm if executor is local else None)
-    if not security.is_loopback(host):
+    if not gate.is_loopback(host):
         print(f"{host} can be reached from other machines, and the password travels unencrypted. Put TLS before it.")
     if served.password:
         print(f"The password is {served.password}  (for one of your own set STUDIO_PASSWORD)")
@@ -131,7 +132,7 @@ def serve(
     warm: Callable[[], None] | None = None,
 ) -> Served:
     """Serve the page from a thread of this process. port 0: any free one."""
-    password, made_up = login.password_for(private=security.is_private(host))
+    password, made_up = login.password_for(private=gate.is_private(host))
     port = _free_port(host, port)
     uploads = _prepare_process()
     watching = monitor or Monitor(each_round=lambda: control.advance(executor)).start()

@@ -6,10 +6,8 @@ behind a reverse proxy with TLS.
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import socket
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -21,7 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from studio.serving.gate import LOOPBACK, Bounded, SameSite, refuse
+from studio.serving.gate import Bounded, SameSite, is_loopback, names, refuse
 from studio.ui.login import Login
 
 UPLOAD = "/gradio_api/upload"
@@ -181,24 +179,3 @@ def middleware(
         *([Middleware(Login, password=password)] if password else []),
         Middleware(Routes, folders=[exports, uploads], script=script),
     ]
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a page bound to the host."""
-    return host.strip("[]").lower() in LOOPBACK
-
-
-def names(host: str) -> frozenset[str]:
-    """The names that a page bound to this host goes by: loopback's, those of STUDIO_HOSTS, and where it can be reached
-    by others the host and this machine's own name."""
-    own = {host.strip("[]").lower(), socket.gethostname().lower()} if not is_loopback(host) else set()
-    return LOOPBACK | own | _further_names()
-
-
-def is_private(host: str) -> bool:
-    """Whether a page bound to this host is meant for this machine alone, and may do without a password."""
-    return is_loopback(host) and not _further_names()
-
-
-def _further_names() -> set[str]:
-    return {each.strip().lower() for each in os.environ.get("STUDIO_HOSTS", "").split(",")} - {""}

@@ -21,6 +21,7 @@ from typing import Any
 
 from studio import specs
 from studio.engine.fit import estimate
+from studio.engine.models.arithmetic import measure_once
 from studio.engine.models.resolve import peek
 from studio.specs import BUNDLED_MODEL, TrainSpec
 from tests.benchmarks.clock import peak_rss_mib
@@ -129,6 +130,7 @@ def main() -> None:
     parser.add_argument("--trl", action="store_true", help="estimate for trl's path, whatever the engine takes")
     asked = parser.parse_args()
     model = asked.model or peek(BUNDLED_MODEL).where or BUNDLED_MODEL
+    measure_once()  # as the runs do, which compute in what comes out
     found = []
     for each in measured(asked.only or list(CONFIGURATIONS), str(model), fast=False if asked.trl else None):
         found.append(each)

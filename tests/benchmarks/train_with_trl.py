@@ -62,9 +62,10 @@ def loading(job: Job) -> dict[str, Any]:
 def train(job: Job, clock: Clock, folder: str) -> None:
     import torch
     from datasets import Dataset
-    from transformers import AutoTokenizer
+    from transformers import AutoTokenizer, set_seed
     from trl import SFTConfig, SFTTrainer
 
+    set_seed(job.seed)  # the trainer makes the adapter before it sets its own
     trainer = clock.counting(SFTTrainer)(
         model=job.model,
         args=SFTConfig(**arguments(job, folder), model_init_kwargs=loading(job), use_cpu=not torch.cuda.is_available()),

@@ -11,7 +11,6 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from studio.data.example import Message
-from studio.engine import chat as chats
 from studio.engine.chat import Chat, Turn
 from studio.engine.generate import BASE, Request, Token, complete
 from studio.engine.models.load import RECORD, load_tokenizer
@@ -67,6 +66,23 @@ def say(chat, *models, messages=QUESTION, sampling=GREEDY):
     return texts
 
 
+class Scripted:
+    """A decoder that says what stands in a script, in the place of a model."""
+
+    def __init__(self, script):
+        self.script = list(script)
+
+    @property
+    def busy(self):
+        return bool(self.script)
+
+    def add(self, requests):
+        return list(range(len(requests)))
+
+    def step(self):
+        return self.script.pop(0)
+
+
 def test_base_and_adapters_in_one_batch_answer_as_each_alone(chat, one, two):
     before = say(chat, "base")
     chat.add("a", one, trained())
@@ -79,7 +95,7 @@ def test_base_and_adapters_in_one_batch_answer_as_each_alone(chat, one, two):
 def test_the_base_answers_as_the_plain_model_does(chat, tiny, one):
     chat.add("a", one, trained())
     model = AutoModelForCausalLM.from_pretrained(tiny(), dtype=torch.float32).eval()
-    prompt = chat.request(Turn("base", QUESTION))
+    prompt = chat.request(Turn("base", QUESTION)).request
     (ids,) = complete(model, [Request(prompt.prompt, None, GREEDY, prompt.stop)])
     assert say(chat, "base") == [load_tokenizer(tiny())[1].decode(ids)]
 
@@ -113,22 +129,22 @@ def test_a_dora_adapter_answers_beside_the_base_and_another(chat, tiny, one, tmp
 
 
 @pytest.mark.parametrize("text", ["你好，世界", "ok 👍🏽 fine", "naïve → 한국어", "plain", "👩‍👩‍👧‍👦"])
-def test_streamed_characters_arrive_whole(chat, monkeypatch, text):
+def test_streamed_characters_arrive_whole(chat, text):
     ids = chat._text_tokenizer.ids(text)
     assert len(ids) > 1 or text == "plain"
     script = [[Token(0, token)] for token in ids] + [[Token(0, 2, "stop")]]
-    monkeypatch.setattr(chats, "decode", lambda model, requests: iter(script))
+    chat._decoder = Scripted(script)
     pieces = list(chat.answer([chat.request(Turn("base", QUESTION))]))
     assert "".join(piece.text for piece in pieces) == text
     assert not any("\ufffd" in piece.text for piece in pieces)
     assert pieces[-1].finish == "stop" and pieces[-1].tokens == len(ids)
 
 
-def test_an_answer_that_ends_inside_a_character_shows_that_it_does(chat, monkeypatch):
+def test_an_answer_that_ends_inside_a_character_shows_that_it_does(chat):
     ids = chat._text_tokenizer.ids("👩‍👩‍👧‍👦")
     cut = next(n for n in range(1, len(ids)) if chat._text_tokenizer.decode(ids[:n]).endswith("\ufffd"))
     script = [[Token(0, token, "length" if n == cut else None)] for n, token in enumerate(ids[:cut], start=1)]
-    monkeypatch.setattr(chats, "decode", lambda model, requests: iter(script))
+    chat._decoder = Scripted(script)
     text = "".join(piece.text for piece in chat.answer([chat.request(Turn("base", QUESTION))]))
     assert text == chat._text_tokenizer.decode(ids[:cut])
 
@@ -136,10 +152,10 @@ def test_an_answer_that_ends_inside_a_character_shows_that_it_does(chat, monkeyp
 def test_streamed_text_is_the_text_of_all_tokens(chat, tiny):
     sampling = Sampling(max_tokens=60, temperature=2.0, seed=3)  # random bytes: many torn characters
     request = chat.request(Turn("base", QUESTION, sampling))
-    (ids,) = complete(chat._model, [request])
+    (ids,) = complete(chat._model, [request.request])
     pieces = list(chat.answer([request]))
     assert "".join(piece.text for piece in pieces) == chat._text_tokenizer.decode(ids)
-    assert (pieces[-1].tokens, pieces[-1].prompt_tokens) == (len(ids), len(request.prompt))
+    assert (pieces[-1].tokens, pieces[-1].prompt_tokens) == (len(ids), len(request.request.prompt))
 
 
 def test_a_cancelled_turn_leaves_and_the_other_goes_on(chat):
@@ -165,8 +181,8 @@ def test_a_model_that_was_never_added_is_refused(chat, one):
 def test_the_system_text_and_template_of_a_run_are_its_own(chat, one):
     chat.add("a", one, trained(system="Answer in verse."))
     text = chat._text_tokenizer.decode
-    assert "Answer in verse." in text(chat.request(Turn("a", QUESTION)).prompt)
-    assert "Answer in verse." not in text(chat.request(Turn("base", QUESTION)).prompt)
+    assert "Answer in verse." in text(chat.request(Turn("a", QUESTION)).request.prompt)
+    assert "Answer in verse." not in text(chat.request(Turn("base", QUESTION)).request.prompt)
 
 
 def test_f41_an_adapter_of_another_base_of_the_same_shape_is_refused(chat, tmp_path):
@@ -222,10 +238,10 @@ def test_an_adapter_with_a_file_cut_short_is_an_error_in_words(chat, one, tmp_pa
 
 def test_a_conversation_beyond_the_positions_says_so_and_one_just_below_is_cut_there(tiny):
     chat = load(tiny("gpt2"))  # its positions are a table: one token more is an index error
-    room = 512 - len(chat.request(Turn("base", [Message("user", "")])).prompt)
+    room = 512 - len(chat.request(Turn("base", [Message("user", "")])).request.prompt)
     words = chat._text_tokenizer.decode(chat._text_tokenizer.ids("hello ")[:1]) * (room - 8)
     almost = chat.request(Turn("base", [Message("user", words)], Sampling(max_tokens=100)))
-    assert 0 < 512 - len(almost.prompt) == almost.sampling.max_tokens < 100
+    assert 0 < 512 - len(almost.request.prompt) == almost.request.sampling.max_tokens < 100
     assert list(chat.answer([almost]))[-1].finish
     with pytest.raises(ServingError, match="tokens long, and the model has 512 positions"):
         chat.request(Turn("base", [Message("user", words * 2)]))
@@ -238,7 +254,7 @@ def test_a_template_that_refuses_a_conversation_says_so_before_anything_is_decod
     with pytest.raises(StudioError, match="no-such-template"):
         chat.add("b", one, trained(name="no-such-template"))
     assert chat.names == ["base", "a"]
-    assert chat.request(Turn("base", QUESTION)).adapter == BASE
+    assert chat.request(Turn("base", QUESTION)).request.adapter == BASE
 
 
 def test_the_record_of_the_base_is_read_in_words_when_it_is_damaged(chat, one, tmp_path):
@@ -246,3 +262,87 @@ def test_the_record_of_the_base_is_read_in_words_when_it_is_damaged(chat, one, t
     (broken / "studio.json").write_text(json.dumps({"base": "x"}))
     with pytest.raises(ModelError, match=r"studio\.json"):
         chat.add("bad", broken, trained())
+
+
+def texts_of(chat, turns):
+    """All that each turn says, begun a step apart."""
+    said, waiting = {}, list(turns)
+    while waiting or chat.busy:
+        if waiting:
+            (number,) = chat.begin([chat.request(waiting.pop(0))])
+            said[number] = []
+        for piece in chat.step():
+            said[piece.turn].append(piece)
+    return ["".join(piece.text for piece in pieces) for pieces in said.values()]
+
+
+def test_turns_that_come_later_share_the_steps_and_say_what_they_say_alone(chat, one, two):
+    chat.add("a", one, trained())
+    chat.add("b", two, trained())
+    long = [Message("user", "Tell me a much longer story about a fox, please. " * 3)]
+    turns = [Turn(name, messages, GREEDY) for name in ("base", "a", "b", "base") for messages in (QUESTION, long)]
+    alone = [say(chat, turn.model, messages=turn.messages)[0] for turn in turns]
+    assert texts_of(chat, turns) == alone
+    for turn in turns[:3]:
+        chat.begin([chat.request(turn)])
+        chat.step()
+    assert len(chat._decoder._batches) == 1
+
+
+def with_stop(chat, stop, **more):
+    pieces = list(chat.answer([chat.request(Turn("base", QUESTION, Sampling(max_tokens=30), stop=stop, **more))]))
+    return "".join(piece.text for piece in pieces), pieces
+
+
+def test_an_answer_ends_before_the_first_of_its_stop_texts(chat):
+    whole, _ = with_stop(chat, ())
+    assert len(whole) > 12
+    for stop in (whole[5:9], whole[7], whole[3:]):
+        text, pieces = with_stop(chat, ("never said", stop))
+        assert text == whole[: whole.index(stop)] and pieces[-1].finish == "stop"
+        assert not any(stop[0] in piece.text[-1:] and stop in whole[: len(text) + 1] for piece in pieces)
+    assert with_stop(chat, (whole + "x",))[0] == whole, "what only began like a stop text is shown in the end"
+    assert not chat.busy
+
+
+def test_log_probabilities_are_those_of_the_model_and_cover_the_text(chat, tiny):
+    text, pieces = with_stop(chat, (), logprobs=3)
+    likely = [each for piece in pieces for each in piece.likely]
+    asked = chat.request(Turn("base", QUESTION, Sampling(max_tokens=30))).request
+    (ids,) = complete(chat._model, [asked])
+    model = AutoModelForCausalLM.from_pretrained(tiny(), dtype=torch.float32).eval()
+    logits = model(torch.tensor([[*asked.prompt, *ids]])).logits[0, len(asked.prompt) - 1 : -1]
+    wanted = logits.log_softmax(-1)[range(len(ids)), ids]
+    assert [each.logprob for each in likely] == pytest.approx(wanted.tolist(), abs=1e-4)
+    assert all(len(each.top) == 3 and each.top[0][1] >= each.logprob - 1e-6 for each in likely)
+    pieces = with_stop(chat, (text[6:9],), logprobs=0)[1]
+    told = [each for piece in pieces for each in piece.likely]
+    assert 0 < len(told) < len(likely) and all(each.top == () for each in told)
+
+
+def test_a_plain_text_goes_on_without_a_template(chat):
+    ids = chat._text_tokenizer.backend.encode("Once upon a time").ids
+    asked = [chat.request(Turn("base", prompt=prompt, sampling=GREEDY)) for prompt in ("Once upon a time", ids)]
+    assert [each.request.prompt for each in asked] == [ids, ids]
+    for prompt, words in (
+        ("", "empty"),
+        ([], "empty"),
+        ([10**9], "token ids of this model go from 0"),
+        ([-1], "go from"),
+    ):
+        with pytest.raises(ServingError, match=words):
+            chat.request(Turn("base", prompt=prompt))
+
+
+def test_a_batch_that_fails_leaves_the_others(chat, monkeypatch):
+    first = chat.begin([chat.request(Turn("base", QUESTION, GREEDY))])
+    chat.step()
+    bad = chat.request(Turn("base", QUESTION, GREEDY))
+    bad.request.prompt[:] = [10**6]  # no such token
+    (second,) = chat.begin([bad])
+    pieces = chat.step()
+    assert [(piece.turn, piece.finish) for piece in pieces if piece.finish] == [(second, "failed")]
+    assert isinstance(pieces[-1].error, IndexError)
+    while chat.busy:
+        pieces = chat.step()
+    assert (pieces[-1].turn, pieces[-1].finish in ("length", "stop")) == (first[0], True)

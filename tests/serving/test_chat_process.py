@@ -6,9 +6,12 @@ Each start imports torch, which takes seconds, so the tests of this file share o
 import asyncio
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import zip_longest
 from pathlib import Path
 
+import openai
 import psutil
 import pytest
 from filelock import FileLock, Timeout
@@ -130,6 +133,88 @@ def test_base_and_run_answer_side_by_side(server, run):
 
 def test_the_names_that_can_be_asked_are_listed(server, run):
     assert client.models(server[0][0]) == ["base", run.id]
+
+
+@pytest.fixture(scope="module")
+def official(server):
+    """OpenAI's own client."""
+    address = server[0][0]
+    with openai.OpenAI(base_url=f"{address.url}/v1", api_key=address.token, max_retries=0, timeout=PATIENCE_S) as found:
+        yield found
+
+
+def asking(model, **more):
+    return {"model": model, "messages": QUESTION, "max_tokens": 16, "temperature": 0} | more
+
+
+def test_openais_client_lists_streams_two_models_at_once_and_gets_usage(server, official, run):
+    assert [each.id for each in official.models.list()] == ["base", run.id]
+    whole = {name: official.chat.completions.create(**asking(name)) for name in ("base", run.id)}
+    usage = {"include_usage": True}
+    streams = {
+        name: official.chat.completions.create(**asking(name, stream=True, stream_options=usage)) for name in whole
+    }
+    chunks = {name: [] for name in streams}
+    for both in zip_longest(*streams.values()):
+        for name, chunk in zip(streams, both, strict=True):
+            if chunk is not None:
+                chunks[name].append(chunk)
+    for name, told in chunks.items():
+        text = "".join(chunk.choices[0].delta.content or "" for chunk in told if chunk.choices)
+        assert text == whole[name].choices[0].message.content
+        assert told[0].choices[0].delta.role == "assistant" and told[-1].choices == []
+        assert told[-1].usage.completion_tokens == whole[name].usage.completion_tokens > 0
+        assert told[-1].usage.prompt_tokens == whole[name].usage.prompt_tokens > 5
+
+
+def test_openais_client_gets_log_probabilities_stops_seeds_and_several_answers(official):
+    first = official.chat.completions.create(**asking("base", logprobs=True, top_logprobs=2)).choices[0]
+    content = first.logprobs.content
+    assert len(content) > 4 and all(len(each.top_logprobs) == 2 for each in content)
+    assert all(each.top_logprobs[0].logprob >= each.logprob - 1e-6 and each.logprob <= 0 for each in content)
+    text = first.message.content
+    cut = official.chat.completions.create(**asking("base", stop=[text[4:6]])).choices[0]
+    assert cut.message.content == text[: text.index(text[4:6])] and cut.finish_reason == "stop"
+    warm = asking("base", temperature=1.5, seed=4, n=2)
+    one, other = (official.chat.completions.create(**warm) for _ in range(2))
+    said = [[choice.message.content for choice in each.choices] for each in (one, other)]
+    assert said[0] == said[1] and said[0][0] != said[0][1]
+
+
+def test_openais_client_continues_texts(official):
+    asked = {"model": "base", "temperature": 0, "logprobs": 1}
+    both = official.completions.create(prompt=["Once upon", "The end"], max_tokens=5, **asked)
+    alone = official.completions.create(prompt="The end", max_tokens=5, **asked)
+    assert [choice.index for choice in both.choices] == [0, 1]
+    assert both.choices[1].text == alone.choices[0].text
+    likely = alone.choices[0].logprobs
+    assert len(likely.tokens) == len(likely.token_logprobs) == len(likely.text_offset) <= 5
+    streamed = official.completions.create(prompt="The end", max_tokens=5, stream=True, **asked)
+    assert "".join(chunk.choices[0].text for chunk in streamed) == alone.choices[0].text
+
+
+def test_openais_client_is_told_what_is_wrong(official):
+    with pytest.raises(openai.BadRequestError, match="tools cannot be used here"):
+        official.chat.completions.create(**asking("base", tools=[{"type": "function", "function": {"name": "f"}}]))
+    with pytest.raises(openai.BadRequestError, match="Unknown job 'nothing'"):
+        official.chat.completions.create(**asking("nothing"))
+    with pytest.raises(openai.AuthenticationError):
+        official.with_options(api_key="wrong").models.list()
+
+
+def test_many_clients_come_and_go_and_each_gets_its_own_answer(official, run):
+    questions = [("base", "Hello"), (run.id, "Hello"), ("base", "你好"), (run.id, "Why is the sky blue?")]
+
+    def ask(number):
+        name, text = questions[number % len(questions)]
+        time.sleep(number % 5 * 0.02)
+        asked = {"model": name, "messages": [{"role": "user", "content": text}], "temperature": 0}
+        answer = official.chat.completions.create(**asked, max_tokens=8 + number)
+        return answer.choices[0].message.content
+
+    alone = [ask(number) for number in range(10)]
+    with ThreadPoolExecutor(10) as pool:
+        assert list(pool.map(ask, range(10))) == alone
 
 
 def test_an_unknown_run_is_an_error_in_its_own_column(server):

@@ -1,4 +1,4 @@
-"""Batches that take turns, and faults that stay with the request they belong to."""
+"""Requests that come at any time, and faults that stay with the request they belong to."""
 
 import asyncio
 import time
@@ -9,8 +9,8 @@ import pytest
 from studio import specs
 from studio.errors import ModelError, ServingError
 from studio.jobs import folder as folders
-from studio.serving.scheduler import Scheduler
-from studio.specs import Sampling, TrainSpec
+from studio.serving.scheduler import Scheduler, Wanted
+from studio.specs import TrainSpec
 from tests.examples import finished_run
 
 PATIENCE_S = 10
@@ -21,6 +21,7 @@ class Piece:
     turn: int
     text: str
     finish: str | None = None
+    error: Exception | None = None
 
 
 @dataclass
@@ -29,7 +30,9 @@ class FakeChat:
 
     added: list = field(default_factory=list)
     batches: list = field(default_factory=list)
-    log: list = field(default_factory=list)
+    steps: list = field(default_factory=list)
+    speaking: dict = field(default_factory=dict)
+    count: int = 0
 
     def add(self, name, adapter, trained):
         if adapter.parent.name.startswith("broken"):
@@ -41,27 +44,36 @@ class FakeChat:
             raise ModelError("The template refuses this.")
         return turn
 
-    def answer(self, turns):
+    def begin(self, turns):
         self.batches.append([turn.model for turn in turns])
-        texts = [list(turn.messages[0].content) for turn in turns]
-        if any(turn.messages[0].content == "crash" for turn in turns):
+        numbers = list(range(self.count, self.count + len(turns)))
+        self.count += len(turns)
+        self.speaking |= {n: (turn, list(turn.messages[0].content)) for n, turn in zip(numbers, turns, strict=True)}
+        return numbers
+
+    def step(self):
+        self.steps.append(len(self.speaking))
+        pieces = [self._piece(number, *each) for number, each in self.speaking.items()]
+        for piece in pieces:
+            if piece.finish:
+                del self.speaking[piece.turn]
+        return pieces
+
+    def _piece(self, number, turn, text):
+        if text == list("bug"):
             raise IndexError("out of range")
-        while any(text is not None for text in texts):
-            for number, text in enumerate(texts):
-                if text is None:
-                    continue
-                if turns[number].cancelled():
-                    texts[number] = None
-                    yield Piece(number, "", "cancelled")
-                    continue
-                if text == ["…"]:
-                    time.sleep(0.001)
-                    yield Piece(number, ".")
-                    continue
-                letter = text.pop(0)
-                self.log.append(letter)
-                texts[number] = text or None
-                yield Piece(number, letter, None if text else "stop")
+        if text == list("crash"):
+            return Piece(number, "", "failed", IndexError("out of range"))
+        if turn.cancelled():
+            return Piece(number, "", "cancelled")
+        if text == ["…"]:
+            time.sleep(0.001)
+            return Piece(number, ".")
+        letter = text.pop(0)
+        return Piece(number, letter, None if text else "stop")
+
+    def forget(self):
+        self.speaking.clear()
 
 
 class Loaded(Scheduler):
@@ -119,7 +131,7 @@ def converse(scheduler, *questions):
 
     async def all_of_them():
         loop = asyncio.get_running_loop()
-        answers = [scheduler.ask(model, messages(text), Sampling(), loop) for model, text in questions]
+        answers = [scheduler.ask(Wanted(model, messages(text)), loop) for model, text in questions]
         return await asyncio.wait_for(asyncio.gather(*map(one, answers)), PATIENCE_S)
 
     return asyncio.run(all_of_them())
@@ -138,16 +150,16 @@ def test_questions_that_come_together_are_one_batch(scheduler, chat):
 def test_a_question_that_comes_later_does_not_wait_for_the_first_to_end(scheduler, chat):
     async def later():
         loop = asyncio.get_running_loop()
-        endless = scheduler.ask("base", messages("…"), Sampling(), loop)
+        endless = scheduler.ask(Wanted("base", messages("…")), loop)
         async for _ in endless:
             break
-        second = scheduler.ask("base", messages("quick"), Sampling(), loop)
+        second = scheduler.ask(Wanted("base", messages("quick")), loop)
         text = "".join([piece.text async for piece in second])
         endless.cancel()
         return text
 
     assert asyncio.run(asyncio.wait_for(later(), PATIENCE_S)) == "quick"
-    assert chat.batches == [["base"], ["base"]]
+    assert chat.batches == [["base"], ["base"]] and max(chat.steps) == 2
 
 
 def test_checkpoints_are_held_under_their_step(scheduler, chat):
@@ -194,15 +206,20 @@ def test_a_conversation_that_its_template_refuses_does_not_harm_the_other(schedu
     assert str(refused) == "The template refuses this." and fine == "fine"
 
 
-def test_a_model_that_fails_is_told_to_every_reader_and_the_next_question_is_answered(scheduler):
-    both = converse(scheduler, ("base", "crash"), ("base", "b"))
+def test_a_model_that_fails_is_told_to_those_it_failed_for(scheduler):
+    failed, fine = converse(scheduler, ("base", "crash"), ("base", "b"))
+    assert str(failed) == "The model failed: IndexError: out of range" and fine == "b"
+
+
+def test_a_bug_is_told_to_every_reader_and_the_next_question_is_answered(scheduler):
+    both = converse(scheduler, ("base", "bug"), ("base", "b"))
     assert [str(error) for error in both] == ["The model failed: IndexError: out of range"] * 2
     assert converse(scheduler, ("base", "again")) == ["again"]
 
 
 def test_a_cancelled_question_stops_being_answered(scheduler, chat):
     async def cancel():
-        answer = scheduler.ask("base", messages("…"), Sampling(), asyncio.get_running_loop())
+        answer = scheduler.ask(Wanted("base", messages("…")), asyncio.get_running_loop())
         async for _ in answer:
             answer.cancel()
             break
@@ -213,7 +230,7 @@ def test_a_cancelled_question_stops_being_answered(scheduler, chat):
 
 def test_an_answer_whose_event_loop_is_gone_is_cancelled(scheduler):
     loop = asyncio.new_event_loop()
-    answer = scheduler.ask("base", messages("…"), Sampling(), loop)
+    answer = scheduler.ask(Wanted("base", messages("…")), loop)
     loop.close()
     until(lambda: answer.cancelled)
     assert converse(scheduler, ("base", "next")) == ["next"]
@@ -226,7 +243,7 @@ def test_ending_is_told_to_everyone_who_waits(studio_home, chat):
 
     async def ask_and_end():
         loop = asyncio.get_running_loop()
-        answers = [scheduler.ask("base", messages("…"), Sampling(), loop) for _ in range(3)]
+        answers = [scheduler.ask(Wanted("base", messages("…")), loop) for _ in range(3)]
         async for _ in answers[0]:
             break
         scheduler.end()
@@ -235,7 +252,7 @@ def test_ending_is_told_to_everyone_who_waits(studio_home, chat):
                 async for _ in answer:
                     pass
         with pytest.raises(ServingError, match="is ending"):
-            scheduler.ask("base", messages("a"), Sampling(), loop)
+            scheduler.ask(Wanted("base", messages("a")), loop)
 
     asyncio.run(asyncio.wait_for(ask_and_end(), PATIENCE_S))
 
@@ -248,7 +265,7 @@ def test_a_base_that_does_not_load_is_told_and_its_end_is_not_waited_for(studio_
     assert scheduler.error == "There is no model folder x." and not scheduler.ready and not ended
     loop = asyncio.new_event_loop()
     with pytest.raises(ServingError, match="no model folder"):
-        scheduler.ask("base", messages("a"), Sampling(), loop)
+        scheduler.ask(Wanted("base", messages("a")), loop)
     loop.close()
     scheduler.end()
     assert ended

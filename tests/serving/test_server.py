@@ -20,6 +20,7 @@ ROUTES = [
     ("GET", "/health"),
     ("GET", "/v1/models"),
     ("POST", "/v1/chat/completions"),
+    ("POST", "/v1/completions"),
     ("POST", "/shutdown"),
 ]
 
@@ -32,6 +33,7 @@ class Written:
     tokens: int
     prompt_tokens: int = 7
     finish: str | None = None
+    likely: tuple = ()
 
 
 @dataclass
@@ -49,10 +51,10 @@ class FakeScheduler:
     def end(self):
         self.ended = True
 
-    def ask(self, model, messages, sampling, loop):
+    def ask(self, wanted, loop):
         if not self.ready:
             raise ServingError("still loading")
-        answer = Answer(model, messages, sampling, loop)
+        answer = Answer(wanted, loop)
         for piece in self.script:
             answer.pieces.put_nowait(piece)
         self.asked.append(answer)
@@ -107,7 +109,7 @@ def test_a_whole_answer_has_the_shape_of_openais(scheduler, http):
     (choice,) = answer["choices"]
     assert choice == {"index": 0, "message": {"role": "assistant", "content": "你好!"}, "finish_reason": "stop"}
     assert answer["usage"] == {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
-    (asked,) = scheduler.asked
+    (asked,) = (answer.wanted for answer in scheduler.asked)
     assert (asked.model, asked.messages) == ("run", [Message("user", "Hello")])
     assert asked.sampling == Sampling(temperature=0.5, max_tokens=9, seed=3)
 
@@ -120,22 +122,23 @@ def test_a_streamed_answer_is_chunks_and_then_done(http):
     chunks = [json.loads(block.removeprefix("data: ")) for block in blocks[:-2]]
     assert {chunk["object"] for chunk in chunks} == {"chat.completion.chunk"} and len({c["id"] for c in chunks}) == 1
     assert [chunk["choices"][0]["delta"] for chunk in chunks] == [
+        {"role": "assistant", "content": ""},
         {"content": "你"},
         {"content": "好"},
         {"content": "!"},
     ]
-    assert [chunk["choices"][0]["finish_reason"] for chunk in chunks] == [None, None, "stop"]
+    assert [chunk["choices"][0]["finish_reason"] for chunk in chunks] == [None, None, None, "stop"]
     assert chunks[-1]["usage"]["completion_tokens"] == 3
 
 
 def test_openais_newer_name_for_the_length_is_understood(scheduler, http):
     ask(http, max_completion_tokens=5)
-    assert scheduler.asked[0].sampling.max_tokens == 5
+    assert scheduler.asked[0].wanted.sampling.max_tokens == 5
 
 
 def test_fields_that_are_null_keep_their_defaults(scheduler, http):
     ask(http, temperature=None, max_tokens=None, stream=None, user="somebody")
-    assert scheduler.asked[0].sampling == Sampling()
+    assert scheduler.asked[0].wanted.sampling == Sampling()
 
 
 @pytest.mark.parametrize(
@@ -177,6 +180,18 @@ def messages(*contents):
         ({"max_tokens": 0}, "max_tokens: must be at least 1"),
         ({"seed": 1.5}, "seed: must be a whole number"),
         ({"repetition_penalty": []}, "repetition_penalty: must be a number"),
+        ({"stop": [""]}, "stop must be a text"),
+        ({"stop": ["a"] * 17}, "stop must be a text"),
+        ({"stop": {"a": 1}}, "stop must be a text"),
+        ({"n": 0}, "n must be a whole number from 1 to 16"),
+        ({"n": True}, "n must be a whole number"),
+        ({"n": 17}, "n must be a whole number"),
+        ({"logprobs": "yes"}, "logprobs must be true or false"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs must be a whole number from 0 to 20"),
+        ({"stream": "yes"}, "stream must be true or false"),
+        ({"stream_options": [1]}, "stream_options must be an object"),
+        ({"frequency_penalty": 0.5}, "frequency_penalty cannot be used here"),
+        ({"response_format": {"type": "json_object"}}, "response_format cannot be used here"),
     ],
 )
 def test_a_wrong_field_is_refused_by_its_name(http, scheduler, changes, words):
@@ -240,3 +255,57 @@ def test_a_reader_that_goes_away_cancels_its_request(scheduler, stream):
 
     asyncio.run(hang_up())
     assert scheduler.asked[0].cancelled
+
+
+def text(http, **changes):
+    return http.post("/v1/completions", json={"model": "base", "prompt": "Once"} | changes)
+
+
+def test_a_text_is_continued_by_sixteen_tokens_unless_more_are_asked_for(scheduler, http):
+    answer = text(http).json()
+    assert answer["object"] == "text_completion" and answer["id"].startswith("cmpl-")
+    assert answer["choices"] == [{"index": 0, "text": "你好!", "logprobs": None, "finish_reason": "stop"}]
+    text(http, max_tokens=5, prompt=[3, 4])
+    first, second = (answer.wanted for answer in scheduler.asked)
+    assert (first.prompt, first.sampling.max_tokens, first.messages) == ("Once", 16, ())
+    assert (second.prompt, second.sampling.max_tokens) == ([3, 4], 5)
+
+
+@pytest.mark.parametrize("prompt", [None, [], [[]], 3, [1, "a"], [["a"]], {"a": 1}, [True], [1.5]])
+def test_what_is_no_prompt_is_refused(scheduler, http, prompt):
+    answer = text(http, prompt=prompt)
+    assert answer.status_code == 400 and "prompt must be a text" in said(answer) and not scheduler.asked
+
+
+def test_more_answers_than_are_written_at_once_are_refused(scheduler, http):
+    assert "34 answers are asked for, and 16 is the most" in said(text(http, prompt=["a"] * 17, n=2))
+    assert not scheduler.asked
+
+
+def test_each_of_several_answers_has_a_seed_of_its_own_and_an_index(scheduler, http):
+    answer = ask(http, n=3, seed=7).json()
+    assert [asked.wanted.sampling.seed for asked in scheduler.asked] == [7, 8, 9]
+    assert [choice["index"] for choice in answer["choices"]] == [0, 1, 2]
+    assert answer["usage"] == {"prompt_tokens": 21, "completion_tokens": 9, "total_tokens": 30}
+
+
+def test_one_answer_that_fails_ends_the_others(scheduler, http):
+    scheduler.script = [Written("a", 1), ServingError("The run 'x' is gone.")]
+    assert said(ask(http, n=2)) == "The run 'x' is gone."
+    assert all(answer.cancelled for answer in scheduler.asked)
+
+
+def test_parts_of_text_are_one_content_and_a_developer_is_the_system(scheduler, http):
+    parts = [{"type": "text", "text": "Hel"}, {"type": "text", "text": "lo"}]
+    ask(http, messages=[{"role": "developer", "content": "Be brief."}, {"role": "user", "content": parts}])
+    assert scheduler.asked[0].wanted.messages == [Message("system", "Be brief."), Message("user", "Hello")]
+    picture = [{"type": "image_url", "image_url": {"url": "http://x"}}]
+    assert "content that is text" in said(ask(http, messages=[{"role": "user", "content": picture}]))
+
+
+def test_the_usage_of_all_comes_last_where_it_is_asked_for(http):
+    stream = {"stream": True, "n": 2, "stream_options": {"include_usage": True}}
+    blocks = ask(http, **stream).text.split("\n\n")
+    assert blocks[-2:] == ["data: [DONE]", ""]
+    last = json.loads(blocks[-3].removeprefix("data: "))
+    assert last["choices"] == [] and last["usage"]["completion_tokens"] == 6

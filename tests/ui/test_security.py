@@ -2,7 +2,7 @@ import httpx
 import pytest
 
 from studio.serving import gate
-from studio.ui import app, security
+from studio.ui import app
 
 
 @pytest.fixture(scope="module")
@@ -72,9 +72,9 @@ def test_a_web_socket_from_another_origin_is_closed():
     ("0.0.0.0", False), ("192.168.1.5", False), ("", False)])  # fmt: skip
 def test_a_page_is_private_on_loopback_only(monkeypatch, host, private):
     monkeypatch.delenv("STUDIO_HOSTS", raising=False)
-    assert security.is_private(host) is private
+    assert gate.is_private(host) is private
     monkeypatch.setenv("STUDIO_HOSTS", "studio.example.org")  # a proxy brings others here
-    assert not security.is_private(host)
+    assert not gate.is_private(host)
 
 
 def test_a_page_with_a_password_shows_nothing_without_it(studio_home, monkeypatch):
