@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from studio.engine.held import BASE, Held, Place, activate, mixes, soft_prompt
+from studio.engine.mixture import mixture_of
 from studio.specs import Sampling
 
 __all__ = ["BASE", "Decoder", "Request", "Token", "complete", "decode", "sample"]
@@ -237,11 +238,11 @@ class _Batch:
     @torch.inference_mode()
     def _forward(self) -> torch.Tensor:
         """Logits of the last position, (rows, vocabulary), fp32."""
-        with self._adapter() as names:
+        with self._adapter() as (model, names):
             seen = {"input_ids": self._next} if self._cache is not None else self._begin()
             positions = (self._mask.cumsum(-1) - 1).clamp(min=0)[:, -next(iter(seen.values())).shape[1] :]
-            # its prompt is in the cache by now, so the model goes on without the wrapper that would add it again
-            model = self._model.get_base_model() if self._soft else self._model
+            if self._soft:  # its prompt is in the cache by now, and the wrapper would add it again
+                model = self._model.get_base_model()
             output = model(
                 **seen,
                 attention_mask=self._mask,
@@ -271,17 +272,25 @@ class _Batch:
         embedded = self._model.word_embeddings(self._next)
         return {"inputs_embeds": torch.cat([learned.to(embedded.dtype), embedded], dim=1)}
 
-    def _adapter(self) -> AbstractContextManager[dict[str, Any]]:
+    @contextmanager
+    def _adapter(self) -> Iterator[tuple[Any, dict[str, Any]]]:
+        """The model to call, and what to call it with beside the tokens."""
         if self._adapters is not None:
+            if (mixture := mixture_of(self._model)) is not None:
+                with mixture.within(self._adapters) as model:
+                    yield model, {}
+                return
             # PEFT refuses to mix while an adapter is active that it cannot mix, even if no row asks for it
             if named := [name for name in self._adapters if name != BASE]:
                 activate(self._model, named[0])
-            return nullcontext({"adapter_names": self._adapters})
-        if self._only == BASE:
-            return _Without(self._model) if isinstance(self._model, PeftModel) else nullcontext({})
-        if self._only is not None:
-            activate(self._model, self._only)
-        return nullcontext({})
+            yield self._model, {"adapter_names": self._adapters}
+        elif self._only == BASE and isinstance(self._model, PeftModel):
+            with self._model.disable_adapter():
+                yield self._model, {}
+        else:
+            if self._only not in (None, BASE):
+                activate(self._model, self._only)
+            yield self._model, {}
 
     def _choose(self, place: int, row: int, logits: torch.Tensor) -> Token:
         request = self._requests[place]
@@ -334,20 +343,6 @@ def _logprobs(logits: torch.Tensor, chosen: int, most: int) -> dict[str, Any]:
         "logprob": float(likely[chosen]),
         "top": tuple(zip(top.indices.tolist(), top.values.tolist(), strict=True)),
     }
-
-
-class _Without:
-    """PEFT's `disable_adapter`, giving the empty keyword arguments that `_adapter` promises."""
-
-    def __init__(self, model: Any):
-        self._context = model.disable_adapter()
-
-    def __enter__(self) -> dict[str, Any]:
-        self._context.__enter__()
-        return {}
-
-    def __exit__(self, *error: Any) -> None:
-        self._context.__exit__(*error)
 
 
 def sample(logits: torch.Tensor, sampling: Sampling, said: list[int], generator: torch.Generator | None) -> int:

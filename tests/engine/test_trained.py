@@ -248,7 +248,7 @@ def test_a_chat_holds_runs_of_unlike_methods_and_takes_the_soft_prompts_position
         Turn(name, [Message("user", "你好")], Sampling(max_tokens=600))
         for name in ("base", "lora", "ia3", "prompt", "whole")
     ]
-    requests = [chat.request(turn) for turn in turns]
+    requests = [chat.request(turn).request for turn in turns]
     room = [request.sampling.max_tokens + len(request.prompt) for request in requests]
     assert room == [512, 512, 512, 507, 512]
 
