@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 import studio.cli
 from studio.jobs.executors.replay import Replay
-from studio.ui import app, login, security
+from studio.serving import gate as gates
+from studio.ui import app, login
 from tests.faults.test_intruders_sites import ROUTES
 
 PASSWORD = "correct horse ☃"
@@ -256,4 +257,4 @@ def test_a_made_up_password_is_printed_once_and_written_nowhere(studio_home, mon
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "workstation.example.org"])
 def test_no_page_that_others_can_reach_goes_without_a_password(host):
-    assert not security.is_private(host)
+    assert not gates.is_private(host)

@@ -5,8 +5,8 @@ import json
 
 import pytest
 
+from studio.serving import gate as gates
 from studio.serving.gate import SameSite
-from studio.ui import security
 from tests.faults.intruder import API
 
 ROUTES = [
@@ -123,12 +123,12 @@ def test_f69_web_sockets_are_looked_at_like_everything_else(host, origin, let_in
 
 def test_f69_away_from_loopback_names_count_too(monkeypatch):
     """An address cannot be pointed elsewhere; a name can, so it must be this machine's or one that was allowed."""
-    monkeypatch.setattr(security.socket, "gethostname", lambda: "workstation")
+    monkeypatch.setattr(gates.socket, "gethostname", lambda: "workstation")
     monkeypatch.setenv("STUDIO_HOSTS", "studio.example.org, ")
     allowed = {"0.0.0.0": ["workstation", "192.168.1.5", "studio.example.org", "localhost", "[2001:db8::1]:7860"]}
     for bound, names in allowed.items():
         for name in [*names, "evil.example", "workstation.evil.example"]:
-            gate = SameSite(_let_in, hosts=security.names(bound), addresses=not security.is_loopback(bound))
+            gate = SameSite(_let_in, hosts=gates.names(bound), addresses=not gates.is_loopback(bound))
             assert asyncio.run(_asked(gate, ("host", name))) == (200 if name in names else 400)
 
 
