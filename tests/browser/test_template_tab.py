@@ -149,6 +149,7 @@ def editor(template):
 
 def write(page, text):
     page.locator("#template-own-text .cm-content").fill(text)
+    page.wait_for_timeout(300)  # a click at once after it can be sent before the text, on a busy machine
 
 
 def test_a_template_is_begun_changed_shown_saved_and_removed(editor):
