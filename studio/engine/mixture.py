@@ -1,8 +1,9 @@
 """LoRA of several adapters in one batch: three products a layer for all rows, whoever they belong to.
 
 PEFT (0.21) takes the rows of each adapter apart at every layer and hooks itself in anew for every pass: a token of
-SmolLM2 for a batch of several takes 1.6 times as long on two cores. Here the adapters' matrices lie side by side, and each row uses its own part. Not
-here: what is decoded (studio.engine.generate), and adapters that PEFT must compute itself.
+SmolLM2 for a batch of several takes 1.6 times as long on two cores. Here the adapters' matrices lie side by side, and
+each row uses its own part. Not here: what is decoded (studio.engine.generate), and adapters that PEFT must compute
+itself.
 """
 
 from __future__ import annotations
