@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -43,17 +44,17 @@ def serve(
     from studio.serving import server
 
     try:
-        server.serve(model, quantization, host=host, port=port, token=token, told=_tell)
+        server.serve(model, quantization, host=host, port=port, token=token, told=partial(_tell, host))
     except KeyboardInterrupt:
         output.note("Closed.")
 
 
-def _tell(address: Address, scheduler: Scheduler) -> None:
+def _tell(host: str, address: Address, scheduler: Scheduler) -> None:
     from studio.serving.gate import is_loopback
 
     output.note(f"Base URL  {address.url}/v1")
     output.note(f"API key   {address.token}" if not os.environ.get(TOKEN) else f"API key   that of {TOKEN}")
-    if not is_loopback(address.url.split("//")[1].rpartition(":")[0]):
+    if not is_loopback(host):
         output.note("Other machines can reach it, and the key travels unencrypted. Put TLS before it.")
     threading.Thread(target=_tell_models, args=(scheduler,), daemon=True).start()
 

@@ -5,7 +5,7 @@ Not here: the network (studio.serving), and how a token is chosen (studio.engine
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -155,15 +155,6 @@ class Chat:
                     del self._speaking[token.request]
         failed, self._failed = self._failed, []
         return [*pieces, *failed]
-
-    def answer(self, asked: Sequence[Asked]) -> Iterator[Piece]:
-        """Answer all of them to the end, while nobody else is being answered. Raises: whatever kept one from it."""
-        places = {number: place for place, number in enumerate(self.begin(asked))}
-        while self.busy:
-            for piece in self.step():
-                if piece.error is not None:
-                    raise piece.error
-                yield replace(piece, turn=places[piece.turn])
 
     def forget(self) -> None:
         """Give every answer up."""

@@ -2,7 +2,7 @@
 
 A form takes the body of one request, says what is wanted of the model, gathers what is written, and puts it into chunks
 or one object. What the server cannot do is refused by name, rather than left out without a word. Not here: HTTP
-(server), and writing itself (scheduler). Source: the API reference of OpenAI, as its client 2 speaks it.
+(server), and writing itself (scheduler). Source: the API reference of OpenAI, as its client 3 speaks it.
 """
 
 from __future__ import annotations

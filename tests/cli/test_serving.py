@@ -48,6 +48,14 @@ def test_it_serves_the_bundled_model_on_loopback_until_it_is_ended(served, capsy
     assert (more["host"], more["port"], more["token"]) == ("127.0.0.1", 8000, None) and "idle_s" not in more
 
 
+@pytest.mark.parametrize(("host", "told"), [("127.0.0.1", False), ("0.0.0.0", True), ("192.168.1.5", True)])
+def test_who_can_be_reached_by_others_is_told_that_the_key_travels_unencrypted(served, capsys, host, told):
+    run(capsys, "serve", "--host", host, client=Client())
+    served[0][2]["told"](Address("http://127.0.0.1:8000", "the-key", "base"), SimpleNamespace(ready=False, error="no"))
+    said = capsys.readouterr().err
+    assert "the-key" in said and ("unencrypted" in said) is told
+
+
 def test_another_server_is_named_and_ended_only_when_asked(served, capsys):
     other = Client(Address("http://127.0.0.1:4711", "t", "their-base"))
     status, _, err = run(capsys, "serve", client=other)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -58,10 +59,20 @@ def trained(**template):
     return parse(TrainSpec, {"template": template})
 
 
+def answer(chat, asked):
+    """The pieces of all answers, each under its place among those asked, while nobody else is being answered."""
+    places = {number: place for place, number in enumerate(chat.begin(asked))}
+    while chat.busy:
+        for piece in chat.step():
+            if piece.error is not None:
+                raise piece.error
+            yield replace(piece, turn=places[piece.turn])
+
+
 def say(chat, *models, messages=QUESTION, sampling=GREEDY):
     """What each model says, asked all at once."""
     texts = [""] * len(models)
-    for piece in chat.answer([chat.request(Turn(model, messages, sampling)) for model in models]):
+    for piece in answer(chat, [chat.request(Turn(model, messages, sampling)) for model in models]):
         texts[piece.turn] += piece.text
     return texts
 
@@ -110,7 +121,7 @@ def test_names_with_dots_that_differ_only_there_are_two_runs(chat, one, two):
 
 def test_an_adapter_that_comes_while_the_base_answers_does_not_change_that_answer(chat, one):
     (alone,) = say(chat, "base")
-    pieces = chat.answer([chat.request(Turn("base", QUESTION, GREEDY))])
+    pieces = answer(chat, [chat.request(Turn("base", QUESTION, GREEDY))])
     text = next(pieces).text
     chat.add("a", one, trained())
     assert text + "".join(piece.text for piece in pieces) == alone
@@ -120,7 +131,7 @@ def test_an_adapter_that_comes_while_the_base_answers_does_not_change_that_answe
 def test_a_dora_adapter_answers_beside_the_base_and_another(chat, tiny, one, tmp_path):
     chat.add("a", one, trained())
     (plain,), (before,) = say(chat, "base"), say(chat, "a")
-    pieces = chat.answer([chat.request(Turn("base", QUESTION, GREEDY))])
+    pieces = answer(chat, [chat.request(Turn("base", QUESTION, GREEDY))])
     text = next(pieces).text
     chat.add("d", adapter(tiny(), tmp_path / "dora", seed=5, use_dora=True), trained())
     assert text + "".join(piece.text for piece in pieces) == plain
@@ -134,7 +145,7 @@ def test_streamed_characters_arrive_whole(chat, text):
     assert len(ids) > 1 or text == "plain"
     script = [[Token(0, token)] for token in ids] + [[Token(0, 2, "stop")]]
     chat._decoder = Scripted(script)
-    pieces = list(chat.answer([chat.request(Turn("base", QUESTION))]))
+    pieces = list(answer(chat, [chat.request(Turn("base", QUESTION))]))
     assert "".join(piece.text for piece in pieces) == text
     assert not any("\ufffd" in piece.text for piece in pieces)
     assert pieces[-1].finish == "stop" and pieces[-1].tokens == len(ids)
@@ -145,7 +156,7 @@ def test_an_answer_that_ends_inside_a_character_shows_that_it_does(chat):
     cut = next(n for n in range(1, len(ids)) if chat._text_tokenizer.decode(ids[:n]).endswith("\ufffd"))
     script = [[Token(0, token, "length" if n == cut else None)] for n, token in enumerate(ids[:cut], start=1)]
     chat._decoder = Scripted(script)
-    text = "".join(piece.text for piece in chat.answer([chat.request(Turn("base", QUESTION))]))
+    text = "".join(piece.text for piece in answer(chat, [chat.request(Turn("base", QUESTION))]))
     assert text == chat._text_tokenizer.decode(ids[:cut])
 
 
@@ -153,7 +164,7 @@ def test_streamed_text_is_the_text_of_all_tokens(chat, tiny):
     sampling = Sampling(max_tokens=60, temperature=2.0, seed=3)  # random bytes: many torn characters
     request = chat.request(Turn("base", QUESTION, sampling))
     (ids,) = complete(chat._model, [request.request])
-    pieces = list(chat.answer([request]))
+    pieces = list(answer(chat, [request]))
     assert "".join(piece.text for piece in pieces) == chat._text_tokenizer.decode(ids)
     assert (pieces[-1].tokens, pieces[-1].prompt_tokens) == (len(ids), len(request.request.prompt))
 
@@ -163,7 +174,7 @@ def test_a_cancelled_turn_leaves_and_the_other_goes_on(chat):
     turns = [Turn("base", QUESTION, GREEDY, lambda: gone.yet), Turn("base", QUESTION, GREEDY)]
     requests = [chat.request(turn) for turn in turns]
     ends, text = {}, ""
-    for piece in chat.answer(requests):
+    for piece in answer(chat, requests):
         gone.yet = True
         text += piece.text if piece.turn == 1 else ""
         if piece.finish:
@@ -242,7 +253,7 @@ def test_a_conversation_beyond_the_positions_says_so_and_one_just_below_is_cut_t
     words = chat._text_tokenizer.decode(chat._text_tokenizer.ids("hello ")[:1]) * (room - 8)
     almost = chat.request(Turn("base", [Message("user", words)], Sampling(max_tokens=100)))
     assert 0 < 512 - len(almost.request.prompt) == almost.request.sampling.max_tokens < 100
-    assert list(chat.answer([almost]))[-1].finish
+    assert list(answer(chat, [almost]))[-1].finish
     with pytest.raises(ServingError, match="tokens long, and the model has 512 positions"):
         chat.request(Turn("base", [Message("user", words * 2)]))
 
@@ -290,7 +301,7 @@ def test_turns_that_come_later_share_the_steps_and_say_what_they_say_alone(chat,
 
 
 def with_stop(chat, stop, **more):
-    pieces = list(chat.answer([chat.request(Turn("base", QUESTION, Sampling(max_tokens=30), stop=stop, **more))]))
+    pieces = list(answer(chat, [chat.request(Turn("base", QUESTION, Sampling(max_tokens=30), stop=stop, **more))]))
     return "".join(piece.text for piece in pieces), pieces
 
 

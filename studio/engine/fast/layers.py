@@ -17,7 +17,7 @@ import torch
 from studio.engine.fast import liger
 from studio.engine.fast.arena import kept_like, lent_like, temporary
 from studio.engine.fast.contest import quickest
-from studio.engine.fast.lora import Fused as FusedLora
+from studio.engine.fast.lora import Fused
 
 CLOSE = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
 """Largest difference between a module and its fused form, as a share of the largest value."""
@@ -132,14 +132,14 @@ def _rotates_alike(usual: Any) -> bool:
 
 
 @dataclass(frozen=True)
-class Fused:
+class Replaced:
     """A class of layers in their fused form. library: whose kernels it takes; empty for torch's."""
 
     name: str
     library: str = ""
 
 
-def fuse_layers(model: torch.nn.Module) -> list[Fused]:
+def fuse_layers(model: torch.nn.Module) -> list[Replaced]:
     """Replace what can be. Returns: the classes that were, by name."""
     kinds: dict[type, list[Any]] = {}
     for module in model.modules():
@@ -152,7 +152,7 @@ def fuse_layers(model: torch.nn.Module) -> list[Fused]:
             library = _quickest(modules[0], form)
             for module in modules:
                 module.forward = (_LIGER[form] if library else form)(module)
-            fused.append(Fused(kind.__name__, library))
+            fused.append(Replaced(kind.__name__, library))
     return sorted(fused, key=lambda each: each.name)
 
 
@@ -202,14 +202,14 @@ def _gated(module: Any) -> Form | None:
 
     def gated(x: torch.Tensor) -> torch.Tensor:
         gate, up, down = _kept(module.gate_proj, x), _kept(module.up_proj, x), module.down_proj
-        out = down.forward.of_gated(gate, up) if isinstance(down.forward, FusedLora) else None
+        out = down.forward.of_gated(gate, up) if isinstance(down.forward, Fused) else None
         return down(_GatedSilu.apply(gate, up)) if out is None else out
 
     return gated
 
 
 def _liger_gated(module: Any) -> Form | None:
-    if isinstance(module.down_proj.forward, FusedLora):
+    if isinstance(module.down_proj.forward, Fused):
         return None  # which computes the activation again rather than keep it
     return lambda x: module.down_proj(liger.gated_silu(module.gate_proj(x), module.up_proj(x)))
 
@@ -239,7 +239,7 @@ def _width(module: Any) -> int:
 
 def _kept(layer: Any, x: torch.Tensor) -> torch.Tensor:
     """What a layer gives, where that is needed for the backward pass."""
-    return layer.forward(x, kept=True) if isinstance(layer.forward, FusedLora) else layer(x)
+    return layer.forward(x, kept=True) if isinstance(layer.forward, Fused) else layer(x)
 
 
 @torch.no_grad()
