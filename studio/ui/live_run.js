@@ -139,9 +139,11 @@ const tick = async () => {
       status.innerHTML = answer.status.html; // escaped where it was made
       stamp = answer.status.stamp;
     }
-    if (answer.mark !== props.value.mark && now - lastLook > 900) {
-      lastLook = now;
-      trigger("tick");
+    if (answer.mark !== props.value.mark) {
+      if (now - lastLook > 900) {
+        lastLook = now;
+        trigger("tick");
+      } else lastAsked = -Infinity; // or the end of a run would wait for the slow rounds that follow it
     }
     await chart(run, answer);
     delete box.dataset.fault;
